@@ -1,0 +1,220 @@
+"""The values everything else passes around: a network reference, an architecture, a budget. No torch here.
+
+An `Architecture` is data, not code: which factory with which arguments, the input it takes, and one width per group.
+Its JSON form rebuilds the network anywhere that pruneas and the factory's package are installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pruneas.errors import ArchitectureError, BudgetError, NetworkError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A factory and the keyword arguments it is called with.
+
+    `name` is `pruneas:vgg16`, `torchvision:resnet50` or `package.module:factory`; arguments are JSON values. Written as
+    text: `pruneas:vgg16(width=0.25, classes=10)`.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read the written form; the values in brackets are Python literals.
+
+        Raises NetworkError where the text is not of that form.
+        """
+        match = re.fullmatch(r"\s*([\w.]+:[\w.]+)\s*(\(.*\))?\s*", text, re.DOTALL)
+        if match is None:
+            raise NetworkError(
+                f"network {text!r}: must be like 'pruneas:vgg16', 'torchvision:resnet50' or 'package.module:factory', "
+                "with keyword arguments in brackets after it if need be: 'pruneas:vgg16(width=0.25)'"
+            )
+        name, brackets = match.groups()
+        try:
+            call = ast.parse(f"f{brackets or '()'}", mode="eval").body
+            if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+                raise ValueError("only keyword arguments can be given")
+            arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            arguments = json.loads(json.dumps(arguments))
+        except (SyntaxError, ValueError, TypeError) as error:
+            raise NetworkError(
+                f"network {text!r}: the brackets must hold keyword arguments with numbers, strings, lists or "
+                f"true/false values, as in '(width=0.25, classes=10)': {error}"
+            ) from error
+        return cls(name, arguments)
+
+    def __str__(self) -> str:
+        if not self.arguments:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.arguments.items())})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A network with one width per group.
+
+    `provider` is the package the factory came from, with its version; `structure` the fingerprint of the groups that
+    were traced: a network that has changed since is an error, not a misload. `input_shape` is without the batch.
+    """
+
+    network: Reference
+    provider: str
+    input_shape: tuple[int, ...]
+    structure: str
+    widths: Mapping[str, int]
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "network": self.network.name,
+                "arguments": dict(self.network.arguments),
+                "provider": self.provider,
+                "input_shape": list(self.input_shape),
+                "structure": self.structure,
+                "widths": dict(self.widths),
+            },
+            indent=2,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, *, place: str = "architecture") -> Architecture:
+        """Read what `to_json` wrote; `place` begins every complaint.
+
+        Raises ArchitectureError naming each field that is missing, unknown or of the wrong type.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArchitectureError(f"{place}: is not JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise ArchitectureError(f"{place}: must hold a JSON object, found {type(data).__name__}")
+        if data.get("schema") != SCHEMA:
+            raise ArchitectureError(
+                f"{place}: schema: must be {SCHEMA}, the version this pruneas reads, found {data.get('schema')!r}"
+            )
+        complaints = [f"{place}: unknown field {key!r}" for key in sorted(set(data) - set(_FIELDS) - {"schema"})]
+        for key, (is_right, form) in _FIELDS.items():
+            if key not in data:
+                complaints.append(f"{place}: field {key!r} is missing; it must be {form}")
+            elif not is_right(data[key]):
+                complaints.append(f"{place}: {key}: must be {form}, found {str(data[key])[:80]!r}")
+        if complaints:
+            raise ArchitectureError("\n".join(complaints))
+        return cls(
+            network=Reference(data["network"], data["arguments"]),
+            provider=data["provider"],
+            input_shape=tuple(data["input_shape"]),
+            structure=data["structure"],
+            widths=data["widths"],
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Architecture:
+        """Read an architecture file."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArchitectureError(f"{path}: cannot be read: {error}") from error
+        return cls.from_json(text, place=str(path))
+
+    def build(self, *, seed: int | None = None) -> nn.Module:
+        """The network with these widths, freshly initialised by its own factory; `seed` makes that repeatable.
+
+        Raises NetworkError where the factory is missing, ArchitectureError where it no longer gives this structure.
+        """
+        from pruneas.structure.build import build
+
+        return build(self, seed=seed)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+_FIELDS = {
+    "network": (lambda v: isinstance(v, str) and re.fullmatch(r"[\w.]+:[\w.]+", v), "'package:factory'"),
+    "arguments": (lambda v: isinstance(v, dict), "an object of keyword arguments"),
+    "provider": (lambda v: isinstance(v, str), "the providing package and its version, as text"),
+    "input_shape": (lambda v: isinstance(v, list) and v and all(map(_is_count, v)), "a list of sizes of at least 1"),
+    "structure": (lambda v: isinstance(v, str), "the structure's fingerprint, as text"),
+    "widths": (lambda v: isinstance(v, dict) and all(map(_is_count, v.values())), "an object: group -> width"),
+}
+
+Quantity = Literal["flops", "params"]
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The most that a candidate may cost: a share of the base network's, or an absolute amount.
+
+    FLOPs are counted as fvcore does: a multiply-add is one, for one input.
+    """
+
+    quantity: Quantity
+    share: float | None = None
+    amount: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.share is None) == (self.amount is None):
+            raise ValueError("a budget is a share or an amount, one of the two")
+
+    @classmethod
+    def parse(cls, text: str | float) -> Budget:
+        """Read `0.5` (share of the FLOPs), `params=0.5`, `120MFLOPs` or `params=2.5M`.
+
+        Raises BudgetError for anything else.
+        """
+        written = str(text).strip()
+        match = re.fullmatch(r"(?:(flops|params)\s*=\s*)?([0-9.]+(?:e[+-]?\d+)?)\s*([KMG]?)(FLOPs)?", written, re.I)
+        complaint = BudgetError(
+            f"budget {written!r}: must be a share of the base network's FLOPs in (0, 1] such as 0.5, or an amount such "
+            "as 120MFLOPs, params=2.5M or params=0.5"
+        )
+        if match is None:
+            raise complaint
+        named, number, unit, suffix = match.groups()
+        try:
+            value = float(number)
+        except ValueError:
+            raise complaint from None
+        quantity: Quantity = "params" if (named or "").lower() == "params" else "flops"
+        if quantity == "params" and suffix:
+            raise complaint
+        if not unit and not suffix and value <= 1:
+            if not 0 < value:
+                raise complaint
+            return cls(quantity=quantity, share=value)
+        if not unit and not suffix and not named:
+            raise complaint
+        amount = math.floor(value * _UNITS[unit.upper()])
+        if amount < 1:
+            raise complaint
+        return cls(quantity=quantity, amount=amount)
+
+    def limit(self, base: int) -> int:
+        """The largest count allowed, where the base network has `base` of this quantity."""
+        return self.amount if self.amount is not None else math.floor((self.share or 0.0) * base)
+
+    def __str__(self) -> str:
+        if self.share is not None:
+            return f"{self.share:g}" if self.quantity == "flops" else f"params={self.share:g}"
+        return f"{self.amount}FLOPs" if self.quantity == "flops" else f"params={self.amount}"

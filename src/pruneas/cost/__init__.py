@@ -1,0 +1,1 @@
+"""What widths cost, and widths inside a budget."""

@@ -1,0 +1,150 @@
+"""The closed-form cost of any widths: polynomials read off the structure, equal to fvcore's count.
+
+FLOPs are a sum over the counted operators of factor * (size of one dimension) * (size of another), and every size is a
+sum of multiplicity * width. Parameters are products of such sizes. So a batch of candidates is priced with a few matrix
+products, and fvcore, which needs a built network, stays the referee: the two agree on the base network or
+`CostModel.of` fails, and everything that is trained is recounted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from pruneas.architecture import Quantity
+from pruneas.cost.count import Count, count
+from pruneas.errors import StructureError
+from pruneas.structure.groups import LinearForm, Structure
+
+Widths = npt.NDArray[np.int64]
+"""Widths of candidates, groups in the structure's order. Shape (groups,) or (candidates, groups)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polynomial:
+    """sum over terms of factor * size[a] * size[b], with sizes = widths @ coefficients.T + constants."""
+
+    coefficients: npt.NDArray[np.int64]
+    constants: npt.NDArray[np.int64]
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    factors: npt.NDArray[np.int64]
+
+    def __call__(self, widths: Widths) -> npt.NDArray[np.int64]:
+        """Values of candidates (candidates, groups) -> (candidates,), exact integers."""
+        sizes = widths @ self.coefficients.T + self.constants
+        return (sizes[..., self.a] * sizes[..., self.b]) @ self.factors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """Prices widths of one structure. `base` is fvcore's count of the base network."""
+
+    groups: tuple[str, ...]
+    base_widths: Widths
+    base: Count
+    flops: Polynomial
+    params: Polynomial
+
+    @classmethod
+    def of(cls, structure: Structure, network: nn.Module) -> CostModel:
+        """Read the polynomials off a structure and check them against fvcore on the base network.
+
+        Raises StructureError naming the kind of operator whose count differs.
+        """
+        base = count(network, structure.input_shape)
+        flops: list[tuple[int, LinearForm, LinearForm | None]] = [(o.factor, o.a, o.b) for o in structure.operations]
+        params = []
+        for name in structure.learned:
+            shape = structure.shapes.get(name)
+            if shape is None:
+                params.append((1, _constant(1, structure), None))
+                continue
+            forms = [structure.form((name, dim)) for dim in range(len(shape))]
+            changing = [form for form in forms if form.coefficients.any()]
+            if len(changing) > 2:
+                raise StructureError(f"parameter {name!r} changes in {len(changing)} dimensions; two are priced")
+            factor = int(np.prod([form.constant for form in forms if not form.coefficients.any()]))
+            params.append(
+                (
+                    factor,
+                    changing[0] if changing else _constant(1, structure),
+                    changing[1] if len(changing) > 1 else None,
+                )
+            )
+        model = cls(
+            groups=tuple(structure.widths),
+            base_widths=np.array(list(structure.widths.values()), dtype=np.int64),
+            base=base,
+            flops=_polynomial(flops, structure),
+            params=_polynomial(params, structure),
+        )
+        model._check(structure)
+        return model
+
+    def cost(self, widths: Widths, quantity: Quantity) -> npt.NDArray[np.int64]:
+        """FLOPs or parameters of candidates: (candidates, groups) -> (candidates,), or (groups,) -> ()."""
+        return self.flops(widths) if quantity == "flops" else self.params(widths)
+
+    def base_cost(self, quantity: Quantity) -> int:
+        return self.base.flops if quantity == "flops" else self.base.params
+
+    def vector(self, widths: Mapping[str, int]) -> Widths:
+        return np.array([widths[group] for group in self.groups], dtype=np.int64)
+
+    def mapping(self, widths: Widths) -> dict[str, int]:
+        return {group: int(width) for group, width in zip(self.groups, widths, strict=True)}
+
+    def _check(self, structure: Structure) -> None:
+        ours: Counter[str] = Counter()
+        for operation in structure.operations:
+            sizes = [int(f.constant + f.coefficients @ self.base_widths) for f in (operation.a, operation.b) if f]
+            ours[operation.kind] += operation.factor * int(np.prod(sizes))
+        differing = [
+            f"{kind}: ours {ours[kind]}, fvcore's {self.base.by_kind.get(kind, 0)}"
+            for kind in sorted({*ours, *self.base.by_kind})
+            if ours[kind] != self.base.by_kind.get(kind, 0)
+        ]
+        params = int(self.params(self.base_widths))
+        if params != self.base.params:
+            differing.append(f"parameters: ours {params}, the network's {self.base.params}")
+        if differing:
+            raise StructureError(
+                f"network {structure.network}: its cost cannot be given in closed form; {'; '.join(differing)}"
+            )
+
+
+def _constant(value: int, structure: Structure) -> LinearForm:
+    return LinearForm(constant=value, coefficients=np.zeros(len(structure.groups), dtype=np.int64))
+
+
+def _polynomial(terms: list[tuple[int, LinearForm, LinearForm | None]], structure: Structure) -> Polynomial:
+    """Collect equal sizes and equal products, so that candidates are priced with as few terms as there are."""
+    index: dict[bytes, int] = {}
+    forms: list[LinearForm] = []
+
+    def place(form: LinearForm) -> int:
+        key = np.append(form.coefficients, form.constant).tobytes()
+        if key not in index:
+            index[key] = len(forms)
+            forms.append(form)
+        return index[key]
+
+    one = place(_constant(1, structure))
+    products: Counter[tuple[int, int]] = Counter()
+    for factor, a, b in terms:
+        first, second = sorted((place(a), one if b is None else place(b)))
+        products[first, second] += factor
+    pairs = np.array(list(products), dtype=np.int64).reshape(-1, 2)
+    return Polynomial(
+        coefficients=np.stack([form.coefficients for form in forms]),
+        constants=np.array([form.constant for form in forms], dtype=np.int64),
+        a=pairs[:, 0],
+        b=pairs[:, 1],
+        factors=np.array(list(products.values()), dtype=np.int64),
+    )

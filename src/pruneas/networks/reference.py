@@ -1,0 +1,99 @@
+"""From a reference to its factory, and from there to a network."""
+
+import importlib
+import importlib.metadata
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from torch import nn
+
+from pruneas.architecture import Reference
+from pruneas.errors import NetworkError
+from pruneas.networks import resnet, vgg
+
+Factory = Callable[..., nn.Module]
+
+NETWORKS: dict[str, Factory] = {
+    "vgg": vgg.vgg,
+    "vgg11": vgg.vgg11,
+    "vgg16": vgg.vgg16,
+    "vgg19": vgg.vgg19,
+    "resnet20": resnet.resnet20,
+    "resnet32": resnet.resnet32,
+    "resnet56": resnet.resnet56,
+    "resnet110": resnet.resnet110,
+}
+
+
+def make(reference: Reference) -> nn.Module:
+    """A freshly initialised network, by running the factory.
+
+    Raises NetworkError where the factory is missing, raises, or returns something else than a module.
+    """
+    factory = _factory(reference)
+    try:
+        network = factory(**reference.arguments)
+    except Exception as error:
+        raise NetworkError(
+            f"network {reference}: its factory raised {type(error).__name__}: {error} ({_last_line(error)})"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise NetworkError(
+            f"network {reference}: the factory must return a torch.nn.Module, it returned {type(network).__name__}"
+        )
+    return network
+
+
+def provider(reference: Reference) -> str:
+    """The package that a reference's factory comes from, with its version: 'torchvision 0.29.2'."""
+    package = reference.name.partition(":")[0].partition(".")[0]
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} (no version)"
+
+
+def _factory(reference: Reference) -> Factory:
+    package, _, name = reference.name.partition(":")
+    if package == "pruneas":
+        return _from_table(reference, name, NETWORKS)
+    if package == "torchvision":
+        from torchvision import models
+
+        return _from_table(reference, name, {known: models.get_model_builder(known) for known in models.list_models()})
+    if str(Path.cwd()) not in sys.path:  # a module beside the user's data, as other command-line tools find it
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = importlib.import_module(package)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        raise NetworkError(
+            f"network {reference}: there is no module {error.name!r} here or among the installed packages; "
+            "zoo networks are written 'pruneas:NAME' or 'torchvision:NAME'"
+        ) from error
+    except AttributeError as error:
+        raise NetworkError(f"network {reference}: module {package!r} has nothing called {name!r}") from error
+    except Exception as error:
+        raise NetworkError(
+            f"network {reference}: importing {package!r} raised {type(error).__name__}: {error} ({_last_line(error)})"
+        ) from error
+    if not callable(found):
+        raise NetworkError(f"network {reference}: {name!r} must be callable, found {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def _from_table(reference: Reference, name: str, table: dict[str, Factory]) -> Factory:
+    if name not in table:
+        near = get_close_matches(name, table, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(sorted(table)[:12])}, ..."
+        raise NetworkError(f"network {reference}: there is no network called {name!r}; {hint}")
+    return table[name]
+
+
+def _last_line(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no place known"

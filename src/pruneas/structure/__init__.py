@@ -1,0 +1,1 @@
+"""What can change in a network, and the network at other widths."""

@@ -1,0 +1,247 @@
+"""Dye tracing: which indices of which parameters have to be kept or removed together.
+
+Every index of every parameter dimension gets a dye, an integer. One forward pass runs with tensors that carry dyes in
+place of values; PyTorch itself moves them through views, concatenations and slices, and the few operators that combine
+dimensions (`rules.py`) say which dyes meet. Dyes that meet belong together (`groups.py`).
+
+A traced tensor has *planes*: integer tensors of its shape, mostly of stride 0, so that they take no memory. An
+activation has one plane, the dye of each element; a parameter has one for each dimension, so that
+transposing or slicing a weight moves each dimension's dyes to where they belong. No plane means no dye at all: a
+constant, zeros of a padding. Element value 0 means the same for that element.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_iter, tree_map
+
+from pruneas.errors import StructureError
+
+Ids = npt.NDArray[np.int64]
+Planes = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One counted operator: FLOPs = factor * sum over a of 1 * sum over b of 1, a and b being dyes of dimensions.
+
+    `kind` is the name fvcore's handler counts under; matrix products of all spellings are 'linear'.
+    """
+
+    kind: str
+    factor: int
+    a: Ids
+    b: Ids | None = None
+
+
+@dataclass(slots=True)
+class Trace:
+    """What one forward pass told. Dye `first[name, dim] + i` is index i of that dimension; 0 is no dye.
+
+    `weights` holds, for each use of a weight that combines channels, the dyes of its output and its input dimension.
+    """
+
+    first: dict[tuple[str, int], int] = field(default_factory=dict)
+    sizes: dict[tuple[str, int], int] = field(default_factory=dict)
+    count: int = 1
+    edges: list[tuple[Ids, Ids]] = field(default_factory=list)
+    frozen: dict[int, str] = field(default_factory=dict)
+    weights: list[tuple[Ids, Ids]] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+
+    def dimension(self, name: str, dim: int, size: int) -> Ids:
+        """New dyes for a parameter dimension; none for a size of 1, which cannot shrink."""
+        self.sizes[name, dim] = size
+        self.first[name, dim] = self.count if size > 1 else 0
+        if size == 1:
+            return np.zeros(1, dtype=np.int64)
+        self.count += size
+        return np.arange(self.count - size, self.count)
+
+    def unite(self, a: Ids, b: Ids) -> None:
+        """The dyes a[i] and b[i] belong together, for every i."""
+        both = (a != 0) & (b != 0) & (a != b)
+        if both.any():
+            self.edges.append((a[both], b[both]))
+
+    def tie(self, dyes: Ids, parts: int) -> None:
+        """Equal parts of a dimension change alike: position i of each part belongs together."""
+        if parts > 1 and len(dyes) % parts == 0:
+            table = dyes.reshape(parts, -1)
+            self.unite(np.repeat(table[:1], parts - 1, axis=0).ravel(), table[1:].ravel())
+
+    def freeze(self, dyes: Ids, reason: str) -> int:
+        """These dyes cannot change. Returns a dye that stands for the reason."""
+        mark = self.count
+        self.count += 1
+        self.frozen[mark] = reason
+        dyes = np.unique(dyes)
+        self.unite(dyes, np.full_like(dyes, mark))
+        return mark
+
+    def counted(self, kind: str, factor: int, a: Ids, b: Ids | None = None) -> None:
+        self.operations.append(Operation(kind, factor, a, b))
+
+
+class DyeTensor(torch.Tensor):
+    """A tensor of dyes that passes for a float tensor of the same shape."""
+
+    planes: Planes
+    trace: Trace
+    base: DyeTensor | None
+
+    @staticmethod
+    def __new__(cls, shape: Sequence[int], planes: Planes, trace: Trace, base: DyeTensor | None = None) -> DyeTensor:
+        tensor = torch.Tensor._make_wrapper_subclass(cls, torch.Size(shape), dtype=torch.float32)  # type: ignore[attr-defined]
+        tensor.planes, tensor.trace, tensor.base = planes, trace, base
+        return tensor  # type: ignore[no-any-return]
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"DyeTensor(shape={tuple(self.shape)}, planes={len(self.planes)})"
+
+    def along(self, dim: int) -> Ids | None:
+        """The dyes of a dimension (size,), zeros where it has none; None if some plane mixes it with another one."""
+        dim %= self.ndim
+        for plane in self.planes:
+            varies = varying(plane)
+            if varies == {dim} or (self.shape[dim] == 1 and not varies and len(self.planes) == 1):
+                index = tuple(slice(None) if d == dim else 0 for d in range(self.ndim))
+                return plane[index].numpy().astype(np.int64)
+            if not varies and len(self.planes) == 1 and plane.numel():
+                return np.full(self.shape[dim], int(plane.flatten()[0]), dtype=np.int64)
+            if dim in varies:
+                return None
+        return np.zeros(self.shape[dim], dtype=np.int64)
+
+    def dyes(self) -> Ids:
+        """Every dye in this tensor."""
+        found = [np.unique(compact(plane).numpy()) for plane in self.planes]
+        return np.concatenate([*found, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        from pruneas.structure.rules import SEEN
+
+        if func in SEEN:
+            SEEN[func](*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        from pruneas.structure.rules import apply
+
+        trace = next(leaf.trace for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor))
+        return apply(trace, func, tuple(args), dict(kwargs or {}))
+
+
+def compact(plane: torch.Tensor) -> torch.Tensor:
+    """The plane without the repetitions that strides of 0 stand for: same dimensions, those of size 1."""
+    index = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in plane.stride())
+    return plane[index] if index else plane
+
+
+def varying(plane: torch.Tensor) -> set[int]:
+    """The dimensions along which a plane's dyes differ."""
+    small = compact(plane)
+    return {
+        dim
+        for dim in range(small.ndim)
+        if small.shape[dim] > 1 and bool((small != small.narrow(dim, 0, 1)).any().item())
+    }
+
+
+def settle(plane: torch.Tensor) -> torch.Tensor:
+    """The same plane held in as little memory as it needs."""
+    if plane.numel() < 4096:
+        return plane
+    varies = varying(plane)
+    index = tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(plane.ndim))
+    return plane[index].clone().expand(plane.shape)
+
+
+def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
+    """Run the network once, in evaluation mode, on dyes.
+
+    `inputs` give the shapes of the arguments, batch of 1 included. Raises StructureError where the pass fails.
+    """
+    trace = Trace()
+    tensors: dict[str, torch.Tensor] = {}
+    named = [*network.named_parameters(), *network.named_buffers()]
+    for name, tensor in named:
+        if tensor.ndim == 0 or not tensor.is_floating_point():
+            continue
+        planes = []
+        for dim, size in enumerate(tensor.shape):
+            dyes = trace.dimension(name, dim, size)
+            if size == 1:
+                continue
+            shape = [size if d == dim else 1 for d in range(tensor.ndim)]
+            planes.append(torch.from_numpy(dyes).view(shape).expand(tensor.shape))
+        tensors[name] = DyeTensor(tensor.shape, tuple(planes), trace)
+    arguments = []
+    for position, tensor in enumerate(inputs):
+        mark = trace.freeze(
+            np.zeros(0, dtype=np.int64), f"the network's input {position}" if position else "the network's input"
+        )
+        plane = torch.full((1,) * tensor.ndim, mark, dtype=torch.int64).expand(tensor.shape)
+        arguments.append(DyeTensor(tensor.shape, (plane,), trace))
+    was_training = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        with torch.no_grad():
+            output = torch.func.functional_call(network, tensors, tuple(arguments))
+    except StructureError:
+        raise
+    except Exception as error:
+        raise StructureError(
+            f"the network cannot be traced: {type(error).__name__}: {error} ({user_line(error)})"
+        ) from error
+    finally:
+        for module, training in was_training:
+            module.training = training
+    for leaf in tree_flatten(output)[0]:
+        if isinstance(leaf, DyeTensor):
+            trace.freeze(leaf.dyes(), "the network's output")
+    return trace
+
+
+def to_meta(tree: Any) -> Any:
+    """The same arguments without values: what an operator needs to tell its output's shape."""
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")
+        return torch.device("meta") if isinstance(leaf, torch.device) else leaf
+
+    return tree_map(convert, tree)
+
+
+_HERE, _TORCH, _STDLIB = str(Path(__file__).parent), str(Path(torch.__path__[0])), sysconfig.get_path("stdlib")
+
+
+def user_line(error: BaseException | None = None) -> str:
+    """The innermost line outside of torch and this package: where in the user's code an operator was called."""
+    frames = traceback.extract_tb(error.__traceback__) if error else traceback.extract_stack()
+    for frame in reversed(frames):
+        file = frame.filename
+        stdlib = file.startswith(_STDLIB) and "site-packages" not in file
+        if not (file.startswith((_HERE, _TORCH, "<")) or stdlib):
+            return f"{file}:{frame.lineno}"
+    return "no line known"

@@ -1,0 +1,120 @@
+"""Constructor replay: run a network's own factory again while its layers are made at other sizes.
+
+Nothing is cut out of a live network. The k-th layer that the factory constructs gets the sizes that layer k of the base
+network is to have, so the factory's own initialisation runs on the new sizes: fan-in and fan-out, zero-initialised
+gammas and the like come out right, which accuracy from scratch depends on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+Sizes = Mapping[str, Any]
+"""Constructor arguments to put in place of the factory's."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """The sized layers a factory constructed, in order; kept alive so that their ids stay theirs."""
+
+    layers: list[nn.Module] = field(default_factory=list)
+
+    def names(self, network: nn.Module) -> list[str | None]:
+        """Where each of them ended up in the network; None for those it dropped."""
+        names = {id(module): name for name, module in network.named_modules()}
+        return [names.get(id(layer)) for layer in self.layers]
+
+
+@contextmanager
+def constructors(sizes: Callable[[int], Sizes | None] = lambda _: None) -> Iterator[Recording]:
+    """While this holds, layer k is constructed with `sizes(k)` in place of the arguments of these names."""
+    recording = Recording()
+    originals = {layer: layer.__init__ for layer in SIZED}
+    depth = 0
+
+    def patched(original: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(original)
+
+        def construct(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            nonlocal depth
+            if depth:  # a constructor that calls its parent's: the outermost one counts
+                original(self, *args, **kwargs)
+                return
+            bound = signature.bind(self, *args, **kwargs)
+            bound.arguments.update(sizes(len(recording.layers)) or {})
+            recording.layers.append(self)
+            depth += 1
+            try:
+                original(*bound.args, **bound.kwargs)
+            finally:
+                depth -= 1
+
+        return construct
+
+    try:
+        for layer, original in originals.items():
+            layer.__init__ = patched(original)  # type: ignore[method-assign]
+        yield recording
+    finally:
+        for layer, original in originals.items():
+            layer.__init__ = original  # type: ignore[method-assign]
+
+
+def sizes_of(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    """The constructor arguments that give `layer` parameters of these shapes; `shapes` by parameter name.
+
+    Raises ValueError where no arguments do.
+    """
+    for kind, rule in SIZED.items():
+        if isinstance(layer, kind):
+            return rule(layer, shapes)
+    return {}
+
+
+def _convolution(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    rows, columns = shapes["weight"][:2]
+    into, out = (rows, columns) if isinstance(layer, _ConvTransposeNd) else (columns, rows)
+    groups = layer.groups
+    if groups > 1 and layer.weight.shape[1] == 1 and not isinstance(layer, _ConvTransposeNd):
+        multiplier = layer.out_channels // groups  # depthwise: one group a channel, however many there are
+        if out % multiplier:
+            raise ValueError(f"{out} output channels, must be a multiple of {multiplier}")
+        return {"in_channels": out // multiplier, "out_channels": out, "groups": out // multiplier}
+    if isinstance(layer, _ConvTransposeNd):
+        return {"in_channels": into, "out_channels": out * groups}
+    return {"in_channels": into * groups, "out_channels": out}
+
+
+def _linear(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    out, into = shapes["weight"]
+    return {"in_features": into, "out_features": out}
+
+
+def _channelwise(argument: str) -> Callable[[Any, Mapping[str, tuple[int, ...]]], Sizes]:
+    def rule(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+        shape = shapes.get("weight") or shapes.get("running_mean")
+        return {argument: shape[0]} if shape else {}
+
+    return rule
+
+
+def _layer_norm(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    return {"normalized_shape": shapes["weight"]} if "weight" in shapes else {}
+
+
+SIZED: Mapping[type[nn.Module], Callable[[Any, Mapping[str, tuple[int, ...]]], Sizes]] = {
+    _ConvNd: _convolution,
+    nn.Linear: _linear,
+    _NormBase: _channelwise("num_features"),
+    nn.GroupNorm: _channelwise("num_channels"),
+    nn.LayerNorm: _layer_norm,
+    nn.PReLU: _channelwise("num_parameters"),
+}
