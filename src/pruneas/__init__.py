@@ -1,0 +1,75 @@
+"""Neural architecture search in which pruning methods propose the channel widths.
+
+    import pruneas
+
+    result = pruneas.search(budget=0.5)                    # the default space; the same as `pruneas search --budget 0.5`
+    print(result)                                          # the verdict
+    network = result.architecture.build()                  # a torch.nn.Module, freshly initialised
+    pruneas.Architecture.load("best/architecture.json").build()
+
+Importing this is cheap: torch and Optuna are loaded when they are first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pruneas.architecture import Architecture, Budget, Reference
+from pruneas.errors import PruneasError
+
+if TYPE_CHECKING:
+    from pruneas.progress import Observer
+    from pruneas.run import SearchResult
+
+__all__ = ["Architecture", "Budget", "PruneasError", "Reference", "load", "search"]
+
+try:
+    __version__ = version("pruneas")
+except PackageNotFoundError:  # the source tree on the path, not installed
+    __version__ = "0+unknown"
+
+
+def search(
+    budget: str | float | None = None,
+    space: str | Path = "digits",
+    *,
+    run: str | Path | None = None,
+    fresh: bool = False,
+    download: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+) -> SearchResult:
+    """Search the best channel widths within a budget, train the winner and the baselines, and compare them.
+
+    Args:
+        budget: the most a candidate may cost: 0.5 (of the base network's FLOPs), '120MFLOPs', 'params=2.5M'.
+        space: a shipped search space or the path of a file.
+        run: the run's folder; by default one in runs/ named after the settings. Given again, the run goes on.
+        fresh: begin anew in that folder.
+        download: fetch missing images.
+        overrides: single values of the space by dotted key: `{"network.reference": "torchvision:resnet18"}`.
+        observer: what is told of the progress; by default plain lines on stderr.
+    """
+    from pruneas.config import Space
+    from pruneas.report.live import PlainLines
+    from pruneas.run import search as run_search
+
+    given = dict(overrides or {}) | ({} if budget is None else {"budget": budget})
+    chosen = Space.load(space, given, spelling={})
+    arguments = {"budget": budget, "space": str(space), "overrides": dict(overrides or {})}
+    command = f"pruneas.search({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}))})"
+    folder = None if run is None else Path(run)
+    if observer is not None:
+        return run_search(chosen, run=folder, fresh=fresh, download=download, command=command, observer=observer)
+    with PlainLines() as lines:
+        return run_search(chosen, run=folder, fresh=fresh, download=download, command=command, observer=lines)
+
+
+def load(run: str | Path) -> SearchResult:
+    """The result of a finished run."""
+    from pruneas.run import load as load_run
+
+    return load_run(Path(run))

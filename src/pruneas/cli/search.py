@@ -1,0 +1,157 @@
+"""`pruneas search`: the whole job, from a space and a budget to an architecture and what it is worth."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pruneas.config import FLAGS, Space
+from pruneas.errors import SpaceError
+from pruneas.progress import Silent
+
+if TYPE_CHECKING:
+    from pruneas.report.live import LiveView, PlainLines
+    from pruneas.report.records import ResultRecord
+
+
+def _sizes(text: str) -> list[int] | str:
+    """The sizes in `3,32,32` or `3x32x32`; any other text as it is, for the space to complain about."""
+    is_right = re.fullmatch(r"\s*\d+(\s*[,x]\s*\d+)*\s*", text)
+    return [int(size) for size in re.split(r"[,x]", text)] if is_right else text
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+RUN, DATA, COMPUTE, OUTPUT = "The run", "Network and images", "Machine", "Output"
+
+
+def search(
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="The most a candidate may cost: 0.5 of the base's FLOPs, 120MFLOPs, params=2.5M. \\[the space's]"
+        ),
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="A shipped search space (pruneas spaces lists them) or a file.")
+    ] = "digits",
+    trials: Annotated[int | None, typer.Option(help="Candidates to train.", rich_help_panel=RUN)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the base and the finalists.", rich_help_panel=RUN)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each finalist.", rich_help_panel=RUN)] = None,
+    generators: Annotated[
+        str | None, typer.Option(help="Pruning methods, with commas: uniform,l1,slimming.", rich_help_panel=RUN)
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="gp, tpe or random.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The run's folder. \\[runs/SPACE-BUDGET-HASH]", rich_help_panel=RUN)
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew instead of going on with an earlier run.", rich_help_panel=RUN)
+    ] = False,
+    network: Annotated[
+        str | None,
+        typer.Option(help="pruneas:vgg16, torchvision:NAME or package.module:factory.", rich_help_panel=DATA),
+    ] = None,
+    input: Annotated[str | None, typer.Option(help="The shape of one input: 3,32,32.", rich_help_panel=DATA)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Groups to leave at their width. Repeatable.", rich_help_panel=DATA),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Search the best channel widths within a budget, and say whether they beat uniform scaling.
+
+    The same command goes on with an interrupted run, and prints the result of a finished one.
+    """
+    given: dict[str, Any] = {
+        "budget": budget,
+        "network.reference": network,
+        "network.input": None if input is None else _sizes(input),
+        "network.weights": None if weights is None else str(weights),
+        "data.source": data,
+        "recipe.epochs": epochs,
+        "widths.freeze+": freeze or None,
+        "generators.methods": None if generators is None else _names(generators),
+        "search.trials": trials,
+        "search.sampler": sampler,
+        "finalists.seeds": seeds,
+        "compute.seed": seed,
+        "compute.device": device,
+        "compute.workers": workers,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    chosen = Space.load(space, given)
+    _check_paths(chosen, given)
+    if not quiet:
+        typer.echo("loading torch ...", err=True)
+
+    from pruneas.run import search as run_search
+
+    command = shlex.join(["pruneas", *sys.argv[1:]])
+    if quiet:
+        result = run_search(chosen, run=run, fresh=fresh, download=download, command=command, observer=Silent())
+    else:
+        with _view() as observer:
+            result = run_search(chosen, run=run, fresh=fresh, download=download, command=command, observer=observer)
+    print_result(result.record, result.folder, as_json=as_json)
+
+
+def print_result(record: "ResultRecord", folder: Path, *, as_json: bool) -> None:
+    """The result on stdout: JSON with the run's folder in it, or the report and a last line with the folder."""
+    if as_json:
+        typer.echo(json.dumps({"run": str(folder), **json.loads(record.to_json())}, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from pruneas.report.terminal import table
+
+    Console(highlight=False).print(table(record))
+    typer.echo(f"\nrun: {folder}")
+
+
+def _check_paths(space: Space, given: Mapping[str, object]) -> None:
+    """What can be seen to be missing before torch is loaded."""
+    complaints = []
+    kind, _, path = space.data.source.partition(":")
+    if kind == "folder" and not Path(path).expanduser().is_dir():
+        complaints.append(("data.source", f"there is no folder {path!r}; it must hold train/ and test/ or val/"))
+    weights = space.network.weights
+    if weights is not None and not Path(weights).expanduser().is_file():
+        complaints.append(("network.weights", f"there is no file {weights!r}"))
+    if complaints:
+        raise SpaceError([f"{FLAGS[key] if key in given else key}: {text}" for key, text in complaints])
+
+
+def _view() -> "LiveView | PlainLines":
+    from rich.console import Console
+
+    from pruneas.report.live import LiveView, PlainLines
+
+    console = Console(stderr=True)
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLines()

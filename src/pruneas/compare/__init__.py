@@ -1,0 +1,1 @@
+"""Found architectures held against uniform scaling, with seeds, spread and intervals."""

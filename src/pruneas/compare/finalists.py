@@ -1,0 +1,148 @@
+"""The best candidates trained in full, and what they are held against.
+
+Two stages, so that no accuracy is reported that had a part in a choice. *Selection*: the best candidates of the search
+are trained with the full recipe and several seeds; the mean validation accuracy names the winner. *Test*: the winner,
+the base network, uniform scaling and every generator's own architecture are trained with fresh seeds, and the test set
+is read once for each training, at its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruneas.cost.model import CostModel
+from pruneas.errors import RunError, TrainingError
+from pruneas.files import write_json
+from pruneas.progress import Observer
+from pruneas.search.train import Epoch, Training, TrainingRecord, train
+from pruneas.seeds import derive
+from pruneas.structure.groups import Structure
+from pruneas.training import DataSource, Job, Pool, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """An architecture that is trained in full. `origin` is a generator's name, 'search' or 'base'."""
+
+    name: str
+    origin: str
+    widths: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Trainings of several entrants, each with the same seeds. Records are kept in `folder`, one file a training:
+    given again, only what is missing is trained."""
+
+    name: str
+    structure: Structure
+    model: CostModel
+    data: DataSource
+    recipe: Recipe
+    run_seed: int
+    num_seeds: int
+    device: str
+    test: bool
+    folder: Path
+
+    @property
+    def seeds(self) -> list[int]:
+        return [derive(self.run_seed, self.name, index) for index in range(self.num_seeds)]
+
+    def run(
+        self, entrants: Sequence[Entrant], pool: Pool, observer: Observer, worked: Callable[[int], None]
+    ) -> dict[str, list[TrainingRecord]]:
+        """The records of every entrant, seeds in order. Equal widths are trained once.
+
+        A training that fails is told and left out; raises TrainingError where an entrant has none left.
+        """
+        observer.stage(
+            self.name, f"{len(entrants)} architectures, {self.num_seeds} seeds each", len(self.jobs(entrants))
+        )
+        jobs = self.jobs(entrants)
+        failures: dict[str, str] = {}
+
+        def on_message(key: str, message: Any) -> None:
+            if isinstance(message, Epoch):
+                observer.training(key, message.epoch, message.epochs, message.accuracy)
+                worked(message.images)
+
+        for outcome in pool.run([job for job, _ in jobs.values()], on_message):
+            observer.trained(outcome.key)
+            if outcome.user_error is not None and outcome.user_error.exit_code == 2:
+                raise outcome.user_error
+            if outcome.failure is not None:
+                failures[outcome.key] = outcome.failure
+                observer.note(f"{outcome.key} failed: {outcome.failure}")
+            else:
+                write_json(jobs[outcome.key][1], outcome.value.to_json())
+        results: dict[str, list[TrainingRecord]] = {}
+        for entrant in entrants:
+            paths = [self.path(entrant, seed) for seed in self.seeds]
+            results[entrant.name] = [read_training(path) for path in paths if path.exists()]
+            if not results[entrant.name]:
+                raise TrainingError(f"every training of {entrant.name} failed: {'; '.join(failures.values())}")
+        return results
+
+    def jobs(self, entrants: Sequence[Entrant]) -> dict[str, tuple[Job, Path]]:
+        """The trainings that are still to be done, with the file of each one's record."""
+        jobs: dict[str, tuple[Job, Path]] = {}
+        planned: set[Path] = set()
+        for index, seed in enumerate(self.seeds):
+            for entrant in entrants:
+                path = self.path(entrant, seed)
+                if path.exists() or path in planned:
+                    continue
+                planned.add(path)
+                widths = self.model.vector(entrant.widths)
+                training = Training(
+                    structure=self.structure,
+                    widths=entrant.widths,
+                    flops=int(self.model.flops(widths)),
+                    params=int(self.model.params(widths)),
+                    data=self.data,
+                    recipe=self.recipe,
+                    seed=seed,
+                    device=self.device,
+                    test=self.test,
+                    weights=self.weights(entrant, seed) if self.test and index == 0 else None,
+                )
+                key = f"{entrant.name}, seed {index + 1}"
+                jobs[key] = Job(key=key, function=train, arguments={"training": training}), path
+        return jobs
+
+    def path(self, entrant: Entrant, seed: int) -> Path:
+        return self.folder / f"{fingerprint(entrant.widths)}-{seed}.json"
+
+    def weights(self, entrant: Entrant, seed: int) -> Path:
+        return self.path(entrant, seed).with_suffix(".safetensors")
+
+
+def choose(results: Mapping[str, Sequence[TrainingRecord]]) -> str:
+    """The entrant of the highest mean validation accuracy, ties by lower mean loss."""
+    return max(
+        results,
+        key=lambda name: (
+            statistics.fmean(record.validation_accuracy for record in results[name]),
+            -statistics.fmean(record.validation_loss for record in results[name]),
+        ),
+    )
+
+
+def fingerprint(widths: Mapping[str, int]) -> str:
+    """Twelve hexadecimal digits that name these widths."""
+    return hashlib.sha256(json.dumps(dict(widths)).encode()).hexdigest()[:12]
+
+
+def read_training(path: Path) -> TrainingRecord:
+    """Raises RunError for a file that is no training's record."""
+    try:
+        return TrainingRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise RunError(f"{path}: is not a training's record ({error}); delete it and it is trained again") from error

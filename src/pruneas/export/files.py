@@ -1,0 +1,68 @@
+"""An architecture and its weights as files, each checked by reading it back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from pruneas.architecture import Architecture
+from pruneas.cost.count import count
+from pruneas.errors import ArchitectureError, RunError
+from pruneas.files import replacing
+from pruneas.networks.weights import fit_to, read_weights
+
+
+def export(run_or_file: Path, formats: list[str], out: Path | None) -> list[Path]:
+    """Write the formats asked for; returns what was written.
+
+    `run_or_file` is the folder of a finished run or an architecture file; `out` defaults to that folder's `export/`,
+    or the file's own. Raises RunError for formats that do not exist and for runs that are not finished.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise RunError(f"format {', '.join(unknown) or 'none'}: must be among {', '.join(FORMATS)}")
+    if not run_or_file.exists():
+        raise RunError(f"{run_or_file}: there is no such run or architecture file")
+    is_run = run_or_file.is_dir()
+    source = run_or_file / "best" / "architecture.json" if is_run else run_or_file
+    if is_run and not source.exists():
+        raise RunError(f"{run_or_file}: holds no finished run; give the search's command again to go on with it")
+    architecture = Architecture.load(source)
+    folder = out or (run_or_file / "export" if is_run else run_or_file.parent / "export")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [FORMATS[name](architecture, source, folder) for name in dict.fromkeys(formats)]
+
+
+def _json(architecture: Architecture, source: Path, folder: Path) -> Path:
+    """The architecture file. Checked by building the network that it describes and counting it."""
+    path = folder / "architecture.json"
+    with replacing(path) as temporary:
+        temporary.write_text(architecture.to_json() + "\n", encoding="utf-8")
+    written = Architecture.load(path)
+    found, base = count(written.build(), written.input_shape), count(architecture.build(), architecture.input_shape)
+    if (found.flops, found.params) != (base.flops, base.params):
+        raise ArchitectureError(f"{path}: read back, it builds another network")
+    return path
+
+
+def _safetensors(architecture: Architecture, source: Path, folder: Path) -> Path:
+    """The weights of a run's winner. Checked by loading them into the network that the architecture builds."""
+    weights = source.parent / "weights.safetensors"
+    if not weights.exists():
+        raise RunError(
+            f"{weights}: is missing; weights are exported from a run's folder, an architecture file has none"
+        )
+    path = folder / "weights.safetensors"
+    with replacing(path) as temporary:
+        shutil.copyfile(weights, temporary)
+    try:
+        fit_to(architecture.build(), read_weights(path), str(path))
+    except SafetensorError as error:
+        raise RunError(f"{path}: cannot be read back: {error}") from error
+    return path
+
+
+FORMATS: Mapping[str, Callable[[Architecture, Path, Path], Path]] = {"json": _json, "safetensors": _safetensors}

@@ -1,0 +1,94 @@
+"""Rankings of channels, and the walk from a ranking to an architecture inside a budget.
+
+Most pruning methods score channels. What they keep at a budget then follows from the scores alone: the least important
+channels of the scope go, one after the other, until the network fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pruneas.architecture import Quantity
+from pruneas.cost.model import CostModel, Widths
+from pruneas.cost.projection import fill, uniform
+from pruneas.cost.widths import LegalWidths
+from pruneas.structure.build import Keep
+from pruneas.structure.groups import Group, Member, Structure
+
+Scope = Literal["layer", "network"]
+Scores = npt.NDArray[np.float64]
+"""One score a channel, larger is more important. Shape (width of the group,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Scores by group. Scope 'network': scores of all layers compare. Scope 'layer': only those of one layer do, so
+    every layer keeps the same share and the widths are uniform scaling's, whatever the scores."""
+
+    scores: Mapping[str, Scores]
+    scope: Scope
+
+
+def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> tuple[Widths, Keep]:
+    """The widths that a ranking leaves inside a budget, and which channels they are.
+
+    `legal.lowest` is the floor of every group: no method collapses a layer. Equal scores fall in the order of groups
+    and positions. Widths: (groups,).
+    """
+    scores = [ranking.scores[group] for group in model.groups]
+    if any(not np.isfinite(score).all() for score in scores):
+        raise ValueError("a ranking's scores must be finite")
+    if ranking.scope == "layer":
+        widths = uniform(model, legal, most, quantity)
+    else:
+        owner = np.concatenate([np.full(len(score), index) for index, score in enumerate(scores)])
+        order = np.argsort(np.concatenate(scores), kind="stable")
+
+        def remaining(removed: int) -> Widths:
+            gone = np.bincount(owner[order[:removed]], minlength=len(scores))
+            return np.clip(model.base_widths - gone, legal.lowest, legal.highest)
+
+        low, high = 0, len(order)  # the fewest removals that fit, by bisection: the cost never rises with them
+        while low < high:
+            middle = (low + high) // 2
+            if model.cost(legal.floor(remaining(middle).astype(np.float64)), quantity) <= most:
+                high = middle
+            else:
+                low = middle + 1
+        wanted = remaining(low).astype(np.float64)
+        widths = fill(legal.floor(wanted), wanted, model, legal, most, quantity)
+    keep = {
+        group: sorted(np.argsort(-score, kind="stable")[:width].tolist())
+        for group, score, width in zip(model.groups, scores, widths, strict=True)
+    }
+    return widths, keep
+
+
+def member_scores(
+    structure: Structure,
+    group: Group,
+    members: list[Member],
+    score: Callable[[Member], torch.Tensor],
+    *,
+    normalise: bool,
+) -> Scores:
+    """Mean over members of their scores of a group's channels; `score` gives (size of the member's dimension,).
+
+    A residual stream has many members of different scale: with `normalise` each is divided by its own mean first. Where
+    a channel takes several indices of a dimension, their mean counts. Shape (width,).
+    """
+    index = list(structure.widths).index(group.name)
+    total = np.zeros(group.width)
+    for member in members:
+        values = score(member).detach().double().cpu().numpy()
+        layout = structure.layouts[member.parameter, member.dim]
+        mine = layout.groups == index
+        sums = np.bincount(layout.positions[mine], weights=values[mine], minlength=group.width) / member.multiplicity
+        total += sums / max(sums.mean(), 1e-12) if normalise else sums
+    return total / len(members)

@@ -1,0 +1,76 @@
+"""Network slimming [Liu2017]: train with an L1 penalty on batch-norm scales; channels with small scales go, everywhere.
+
+The penalty's strength is given for the paper's own training: lambda 1e-4 over 160 CIFAR epochs at batch 64 and a rate
+of 0.1, 0.01, 0.001, a sum of learning rates of 6,600. What a penalty can take off a scale is lambda times that sum, so
+for a recipe of another length lambda is scaled to the same product, 0.66. Departures: a floor per layer (the paper has
+none and lets layers collapse), and a budget in place of a share of all channels.
+
+[Liu2017] Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519
+"""
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pruneas.errors import StructureError
+from pruneas.generators.method import Generated, Method, Task
+from pruneas.generators.ranking import Ranking, member_scores, walk
+from pruneas.structure.groups import Member
+
+PULL = 0.66
+"""lambda times the sum of the learning rate over all steps, in the paper's training of VGG on CIFAR."""
+
+
+def generate(task: Task) -> Generated:
+    """Train the base network with the penalty, rank channels by |gamma|, and walk to the budget.
+
+    Raises StructureError where a group that may change has no batch norm.
+    """
+    assert task.train is not None
+    network = task.network()
+    scales = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    members: dict[str, list[Member]] = {
+        group.name: [member for member in group.members if member.parameter in scales]
+        for group in task.structure.groups
+    }
+    changing = [
+        name
+        for name, low, high in zip(task.model.groups, task.legal.lowest, task.legal.highest, strict=True)
+        if low < high
+    ]
+    without = [name for name in changing if not members[name]]
+    if without:
+        raise StructureError(
+            f"slimming needs batch norm on every group it ranks; without one: {', '.join(without[:4])}"
+        )
+    strength = task.option("pull", PULL) / task.total_learning_rate
+    task.train(network, penalty=lambda trained: strength * scale_norm(trained))
+    state = network.state_dict()
+    scores = {
+        group.name: member_scores(
+            task.structure, group, members[group.name], lambda m: state[m.parameter].abs(), normalise=False
+        )
+        if members[group.name]
+        else torch.ones(group.width).double().numpy()  # cannot change, so it does not take part
+        for group in task.structure.groups
+    }
+    ranking = Ranking(scores=scores, scope="network")
+    widths, keep = walk(ranking, task.model, task.legal, task.most, task.quantity)
+    return Generated(widths=widths, keep=keep, ranking=ranking)
+
+
+def scale_norm(network: nn.Module) -> torch.Tensor:
+    """Sum of |gamma| over all batch-norm scales; its gradient is the paper's sub-gradient, sign(gamma)."""
+    scales = [
+        module.weight.abs().sum() for module in network.modules() if isinstance(module, _BatchNorm) and module.affine
+    ]
+    return torch.stack(scales).sum()
+
+
+METHOD = Method(
+    name="slimming",
+    summary="sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
+    needs=frozenset({"training"}),
+    generate=generate,
+    options=frozenset({"pull"}),
+)

@@ -1,0 +1,273 @@
+"""What a run shows while it goes on, on stderr: a live view in a terminal, plain lines everywhere else.
+
+Both are observers (`pruneas.progress.Observer`) and context managers:
+
+    with LiveView() as view:
+        run.search(space, observer=view)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pruneas.progress import TrialLine
+from pruneas.report.numbers import count, duration, percent, share
+
+Clock = Callable[[], float]
+_SHOWN_TRIALS = 12
+
+
+class TimeLeft:
+    """Reckons the time left from the work done since it began to watch, so that a resumed run is reckoned right."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, float] | None = None
+        self._last: tuple[float, float, float] | None = None
+
+    def update(self, done: float, total: float) -> None:
+        now = self._clock()
+        if self._first is None:
+            self._first = (now, done)
+        self._last = (now, done, total)
+
+    def seconds(self) -> float | None:
+        """Seconds left as of now; None while nothing can be said."""
+        if self._first is None or self._last is None:
+            return None
+        (began, before), (now, done, total) = self._first, self._last
+        if done <= before or now <= began:
+            return None
+        left = (total - done) * (now - began) / (done - before)
+        return max(0.0, left - (self._clock() - now))
+
+
+class LiveView:
+    """A live view: stage and time left, the last trials with the best so far, and the trainings that run.
+
+    It redraws when it is told something, ten times a second at most.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Clock = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._began, self._clock, self._drawn = clock(), clock, -math.inf
+        self._left = TimeLeft(clock)
+        self._stage, self._detail, self._total, self._done = "", "", 0, 0
+        self._trials: deque[TrialLine] = deque(maxlen=_SHOWN_TRIALS)
+        self._best: TrialLine | None = None
+        self._running: dict[str, tuple[int, int, float | None]] = {}
+        # No thread that refreshes and no redirected streams: trainings are forked from this process, and a fork that
+        # happens while rich's thread holds its lock leaves the child with a lock that nobody will ever release.
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._render,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def stage(self, name: str, detail: str, total: int) -> None:
+        self._stage, self._detail, self._total, self._done = name, detail, total, 0
+        self._running.clear()
+        self._console.print(_stage_text(name, detail, total))
+        self._draw()
+
+    def training(self, label: str, epoch: int, epochs: int, accuracy: float | None) -> None:
+        self._running[label] = (epoch, epochs, accuracy)
+        self._draw()
+
+    def trained(self, label: str) -> None:
+        self._running.pop(label, None)
+        self._done += 1
+        self._draw()
+
+    def trial(self, line: TrialLine) -> None:
+        self._trials.append(line)
+        self._best = _better(self._best, line)
+        self._draw()
+
+    def anchors(self, widths: Mapping[str, Mapping[str, int]], base: Mapping[str, int]) -> None:
+        self._console.print(_anchor_table(widths, base))
+
+    def work(self, done: float, total: float) -> None:
+        self._left.update(done, total)
+        self._draw()
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(f"note: {text}", style="yellow"))
+
+    def _draw(self) -> None:
+        now = self._clock()
+        if now - self._drawn >= 0.1:
+            self._drawn = now
+            self._live.refresh()
+
+    def _render(self) -> RenderableType:
+        # What matters most comes first: rich cuts off what a low terminal has no room for.
+        parts: list[RenderableType] = ["", self._progress()]
+        if self._running:
+            parts.append(_running_table(self._running))
+        if self._best is not None:
+            parts.append(Text(f"best so far: {_trial_text(self._best, None)}", style="green"))
+        if self._trials:
+            parts += ["", _trial_table(self._trials, self._best)]
+        return Group(*parts)
+
+    def _progress(self) -> RenderableType:
+        left = self._left.seconds()
+        row = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[RenderableType] = [Text(self._stage or "starting", style="bold")]
+        if self._total:
+            cells.append(ProgressBar(total=self._total, completed=min(self._done, self._total), width=16))
+            cells.append(f"{min(self._done, self._total)}/{self._total} trainings")
+        cells.append(f"{duration(self._clock() - self._began)} gone")
+        if left is not None:
+            cells.append(f"{duration(left)} left")
+        for _ in cells:
+            row.add_column(no_wrap=True)
+        row.add_row(*cells)
+        return row
+
+
+class PlainLines:
+    """One line an event, for logs and pipes: stages, trials, trainings outside the search, notes. No epochs."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
+        self._console = Console(file=stream, stderr=stream is None, soft_wrap=True, no_color=True, highlight=False)
+        self._left = TimeLeft(clock)
+        self._best: TrialLine | None = None
+        self._accuracies: dict[str, float | None] = {}
+        self._has_trials = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def stage(self, name: str, detail: str, total: int) -> None:
+        # The stage called 'search' tells of its trainings as trials.
+        self._has_trials = name == "search"
+        self._print(_stage_text(name, detail, total).plain)
+
+    def training(self, label: str, epoch: int, epochs: int, accuracy: float | None) -> None:
+        self._accuracies[label] = accuracy
+
+    def trained(self, label: str) -> None:
+        accuracy = self._accuracies.pop(label, None)
+        if not self._has_trials:
+            found = "" if accuracy is None else f": validation accuracy {percent(accuracy)} %"
+            self._print(f"trained {label}{found}{self._time_left()}")
+
+    def trial(self, line: TrialLine) -> None:
+        self._best = _better(self._best, line)
+        self._print(f"trial {_trial_text(line, self._best)}{self._time_left()}")
+
+    def anchors(self, widths: Mapping[str, Mapping[str, int]], base: Mapping[str, int]) -> None:
+        for name, found in {"base": base, **widths}.items():
+            self._print(f"widths of {name}: {' '.join(map(str, found.values()))}")
+
+    def work(self, done: float, total: float) -> None:
+        self._left.update(done, total)
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
+
+    def _time_left(self) -> str:
+        left = self._left.seconds()
+        return "" if left is None else f"; about {duration(left)} left"
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _better(best: TrialLine | None, line: TrialLine) -> TrialLine | None:
+    """The one of higher accuracy; the earlier one where they tie."""
+    if line.accuracy is None or (best is not None and best.accuracy is not None and best.accuracy >= line.accuracy):
+        return best
+    return line
+
+
+def _stage_text(name: str, detail: str, total: int) -> Text:
+    text = Text(name, style="bold")
+    text.append(f": {detail}" if detail else "", style="not bold")
+    if total:
+        text.append(f" ({total} training{'s' if total > 1 else ''})", style="dim not bold")
+    return text
+
+
+def _trial_text(line: TrialLine, best: TrialLine | None) -> str:
+    cost = f"{share(line.flops_share)} of the base, {count(line.flops)} FLOPs, {count(line.params)} params"
+    mark = ", best so far" if line is best else ""
+    return f"{line.number} ({line.origin}): {cost}: {_outcome(line)}{mark}"
+
+
+def _outcome(line: TrialLine) -> str:
+    if line.failure is not None:
+        return f"failed: {line.failure}"
+    same = "" if line.copied_from is None else f" (same as {line.copied_from})"
+    return ("-" if line.accuracy is None else f"{percent(line.accuracy)} %") + same
+
+
+def _trial_table(lines: deque[TrialLine], best: TrialLine | None) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("trial", "of base", "FLOPs", "params", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    table.add_column("validation accuracy", no_wrap=True, overflow="ellipsis")
+    for line in lines:
+        table.add_row(
+            str(line.number),
+            share(line.flops_share),
+            count(line.flops),
+            count(line.params),
+            duration(line.seconds),
+            Text(line.origin),
+            Text(_outcome(line) + (" *" if line is best else "")),
+            style="bold green" if line is best else "red" if line.failure is not None else "",
+        )
+    return table
+
+
+def _running_table(running: Mapping[str, tuple[int, int, float | None]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for label, (epoch, epochs, accuracy) in running.items():
+        table.add_row(
+            Text(label),
+            ProgressBar(total=epochs, completed=epoch, width=12),
+            f"epoch {epoch}/{epochs}",
+            "" if accuracy is None else f"{percent(accuracy)} %",
+        )
+    return table
+
+
+def _anchor_table(widths: Mapping[str, Mapping[str, int]], base: Mapping[str, int]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("widths", no_wrap=True)
+    table.add_column("in the order of the network", overflow="fold")
+    for name, found in {"base": base, **widths}.items():
+        table.add_row(Text(name), " ".join(str(found[group]) for group in base if group in found))
+    return table

@@ -1,0 +1,195 @@
+"""The result of a search as plain values, JSON in and out. Accuracies are shares in [0, 1].
+
+FLOPs are counted as fvcore does: a multiply-add is one, for one input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+SCHEMA = 1
+
+Role = Literal["base", "uniform", "generator", "winner", "searched"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmRecord:
+    """One architecture, trained from scratch once a seed with the full recipe.
+
+    `origin` is where its widths come from: a generator's name or 'search'. `flops_share` is of the base network's.
+    `difference` is the mean test accuracy minus uniform scaling's, None for uniform scaling itself and the base;
+    `interval` holds it with the record's confidence. `seconds` is the time of all its trainings.
+    """
+
+    name: str
+    origin: str
+    role: Role
+    widths: Mapping[str, int]
+    flops: int
+    flops_share: float
+    params: int
+    seeds: tuple[int, ...]
+    test_accuracies: tuple[float, ...]
+    validation_accuracies: tuple[float, ...]
+    difference: float | None
+    interval: tuple[float, float] | None
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise ValueError(f"{self.name}: must have at least one seed")
+        if not len(self.seeds) == len(self.test_accuracies) == len(self.validation_accuracies):
+            raise ValueError(
+                f"{self.name}: must have one test and one validation accuracy a seed, got {len(self.test_accuracies)} "
+                f"and {len(self.validation_accuracies)} for {len(self.seeds)} seeds"
+            )
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return statistics.fmean(self.test_accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the test accuracy over the seeds; None with a single seed."""
+        return statistics.stdev(self.test_accuracies) if len(self.seeds) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecord:
+    """The images that were used: the source's name, a hash of what was read, and the number in each part."""
+
+    name: str
+    fingerprint: str
+    training: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRecord:
+    """Everything the final report says.
+
+    `budget` is as it was given, `limit` what it comes to. `winner` names an arm; `verdict` is the sentence about it.
+    `smallest_detectable` is the least difference in accuracy that the seeds could have shown, `test_sampling_error` the
+    standard deviation that comes of the test set's size alone. `epochs` are those of a finalist, `trial_epochs` of a
+    trial; `seconds` is the whole run's time, over all its restarts.
+    """
+
+    schema: int = SCHEMA
+    network: str
+    input: tuple[int, ...]
+    data: DataRecord
+    budget: str
+    limit: int
+    base_widths: Mapping[str, int]
+    base_flops: int
+    base_params: int
+    arms: tuple[ArmRecord, ...]
+    winner: str
+    verdict: str
+    smallest_detectable: float | None
+    test_sampling_error: float
+    confidence: float
+    num_trials: int
+    num_distinct: int
+    seconds: float
+    hardware: str
+    versions: Mapping[str, str]
+    command: str
+    seed: int
+    trial_epochs: int
+    epochs: int
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms must have different names, got {names}")
+        if self.winner not in names:
+            raise ValueError(f"winner must be one of the arms {names}, got {self.winner!r}")
+
+    def arm(self, name: str) -> ArmRecord:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def by_role(self, role: Role) -> ArmRecord | None:
+        """The first arm of that role."""
+        return next((arm for arm in self.arms if arm.role == role), None)
+
+    def to_json(self) -> str:
+        """JSON with each arm's `mean` and `std` beside what `from_json` needs."""
+        data = dataclasses.asdict(self)
+        for written, arm in zip(data["arms"], self.arms, strict=True):
+            written |= {"mean": arm.mean, "std": arm.std}
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ResultRecord:
+        """Read what `to_json` wrote.
+
+        Raises ValueError naming the first field that is missing, unknown or of the wrong type.
+        """
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError(f"must be a JSON object, found {type(data).__name__}")
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema: must be {SCHEMA}, the version this pruneas reads, found {data.get('schema')!r}")
+        if isinstance(data.get("arms"), list):
+            derived = {"mean", "std"}  # they follow from the accuracies
+            arms = [a if not isinstance(a, dict) else {k: a[k] for k in a.keys() - derived} for a in data["arms"]]
+            data = data | {"arms": arms}
+        return _read(cls, data, "result")  # type: ignore[no-any-return]
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """The value as that type; JSON's lists become tuples, its objects dataclasses."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{place}: must be an object, found {_found(value)}")
+        hints = get_type_hints(kind)
+        required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+        if missing := [name for name in required if name not in value]:
+            raise ValueError(f"{place}: {', '.join(missing)}: missing")
+        if unknown := sorted(value.keys() - hints.keys()):
+            raise ValueError(f"{place}: {', '.join(unknown)}: not a field")
+        read = {name: _read(hints[name], inner, f"{place}.{name}") for name, inner in value.items()}
+        try:
+            return kind(**read)  # type: ignore[operator]
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else _read(inner, value, place)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{place}: must be one of {', '.join(map(repr, arguments))}, found {_found(value)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
+            raise ValueError(f"{place}: must be a list, found {_found(value)}")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_read(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise ValueError(f"{place}: must be an object, found {_found(value)}")
+        return {key: _read(arguments[1], inner, f"{place}.{key}") for key, inner in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{place}: must be {kind.__name__}, found {_found(value)}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{place}: must be finite, found {value}")
+    return value
+
+
+def _found(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

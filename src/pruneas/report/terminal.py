@@ -1,0 +1,147 @@
+"""The final report in a terminal: verdict, table, widths against the base network, and how it was measured.
+
+Eighty columns are enough, and nothing is said by colour alone.
+"""
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pruneas.report.numbers import count, duration, percent, points, share
+from pruneas.report.records import ArmRecord, ResultRecord
+
+
+def table(record: ResultRecord) -> RenderableType:
+    """The whole report, to be printed by rich."""
+    return Group(
+        Panel(Text(record.verdict, style="bold"), title="result", title_align="left", border_style="green"),
+        _comparison(record),
+        _caption(record),
+        "",
+        _widths(record),
+        "",
+        _method(record),
+    )
+
+
+def _comparison(record: ResultRecord) -> Table:
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    result.add_column("architecture", overflow="fold")
+    result.add_column("accuracy, %", no_wrap=True)
+    result.add_column("n", justify="right", no_wrap=True)
+    result.add_column("FLOPs", justify="right", no_wrap=True)
+    result.add_column("of base", justify="right", no_wrap=True)
+    result.add_column("params", justify="right", no_wrap=True)
+    result.add_column("vs uniform", no_wrap=True)
+    for arm in record.arms:
+        winner = arm.name == record.winner
+        result.add_row(
+            Text(f"{arm.name} *" if winner else arm.name),
+            _accuracy(arm),
+            str(len(arm.seeds)),
+            count(arm.flops),
+            share(arm.flops_share),
+            count(arm.params),
+            _difference(arm),
+            style="bold green" if winner else "",
+        )
+    return result
+
+
+def _accuracy(arm: ArmRecord) -> str:
+    return percent(arm.mean) if arm.std is None else f"{percent(arm.mean)} ± {percent(arm.std)}"
+
+
+def _difference(arm: ArmRecord) -> str:
+    if arm.difference is None:
+        return ""
+    if arm.interval is None:
+        return points(arm.difference)
+    low, high = arm.interval
+    return f"{points(arm.difference)} ({points(low)}, {points(high)})"
+
+
+def _caption(record: ResultRecord) -> Text:
+    least = record.smallest_detectable
+    lines = [
+        "* chosen on validation images.",
+        f"Accuracy: mean ± spread of n seeds on {record.data.test} test images, read once;",
+        f"a test set of this size adds ± {percent(record.test_sampling_error)} by itself.",
+        f"vs uniform: points, with the {100 * record.confidence:g} % interval.",
+    ]
+    if least is not None:
+        lines.append(f"Smallest difference that these seeds could have shown: {percent(least)} points.")
+    lines.append("FLOPs: multiply-adds of one input, as fvcore counts them.")
+    return Text(" ".join(lines), style="dim")
+
+
+def _widths(record: ResultRecord) -> RenderableType:
+    winner, uniform = record.arm(record.winner), record.by_role("uniform")
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    rows.add_column("widths", overflow="fold", max_width=28)
+    rows.add_column("base", justify="right", no_wrap=True)
+    rows.add_column(Text(winner.name), justify="right", no_wrap=True)
+    if uniform is not None and uniform is not winner:
+        rows.add_column("uniform", justify="right", no_wrap=True)
+    rows.add_column("share of the base's width", ratio=1)
+    top = max([1.0, *(winner.widths.get(group, 0) / base for group, base in record.base_widths.items())])
+    for group, base in record.base_widths.items():
+        width = winner.widths.get(group, base)
+        tick = None if uniform is None else uniform.widths.get(group, base)
+        cells = [group, str(base), str(width)] + ([str(tick)] if uniform is not None and uniform is not winner else [])
+        bar = _Bar(width / base / top, None if tick is None else tick / base / top, 1 / top)
+        rows.add_row(*map(Text, cells), bar)
+    key = f"filled: {winner.name}; | : uniform scaling; dots: up to the base's width"
+    return Group(rows, Text(key, style="dim"))
+
+
+class _Bar:
+    """A bar filled to `value`, dotted on to `base`, with a tick at `tick`; all are shares of the room there is."""
+
+    def __init__(self, value: float, tick: float | None, base: float) -> None:
+        self.value = value
+        self.tick = tick
+        self.base = base
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = max(10, min(options.max_width, 60))
+        full, empty, mark = ("#", ".", "|") if options.ascii_only else ("█", "·", "│")
+        filled = max(1, round(self.value * room)) if self.value > 0 else 0
+        cells = [full] * filled + [empty] * (round(self.base * room) - filled)
+        if self.tick is not None:
+            at = min(max(round(self.tick * room) - 1, 0), room - 1)
+            cells += [" "] * (at + 1 - len(cells))
+            cells[at] = mark
+        bar = Text("".join(cells[:filled]), style="green")
+        bar.append("".join(cells[filled:]), style="dim")
+        yield bar
+
+
+def _method(record: ResultRecord) -> RenderableType:
+    data, kind = record.data, "params" if record.budget.startswith("params") else "FLOPs"
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(overflow="fold")
+    search = (
+        f"{record.num_trials} trials of {_epochs(record.trial_epochs)}, {record.num_distinct} distinct; finalists "
+        f"{_epochs(record.epochs)}; all from scratch; seed {record.seed}"
+    )
+    lines = [
+        ("network", f"{record.network}, input {' x '.join(map(str, record.input))}"),
+        ("base", f"{count(record.base_flops)} FLOPs, {count(record.base_params)} params"),
+        ("budget", f"{record.budget}: at most {count(record.limit)} {kind}"),
+        ("images", f"{data.name}: {data.training} training, {data.validation} validation, {data.test} test"),
+        ("search", search),
+        ("time", f"{duration(record.seconds)} on {record.hardware}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+        ("command", record.command),
+        *(("note", note) for note in record.notes),
+    ]
+    for name, text in lines:
+        rows.add_row(name, Text(text))  # as Text: brackets of a network's arguments are not markup
+    return rows
+
+
+def _epochs(number: int) -> str:
+    return "1 epoch" if number == 1 else f"{number} epochs"

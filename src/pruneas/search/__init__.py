@@ -1,0 +1,1 @@
+"""Optuna explores widths related to the anchors."""

@@ -1,0 +1,141 @@
+"""Training one architecture from scratch, as a job for a process of its own.
+
+The network is built from the structure and the widths, recounted by fvcore, and trained. A count that differs from the
+stored one is an error, so nothing is trained that is not inside the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pruneas.cost.count import count
+from pruneas.errors import StructureError
+from pruneas.files import replacing
+from pruneas.structure.build import build_widths
+from pruneas.structure.groups import Structure
+from pruneas.training import DataSource, EpochRecord, Recipe, evaluate, fit
+
+Report = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What to train: `flops` and `params` are the counts that the built network must have.
+
+    `test`: read the test set afterwards, once. `weights`: where to leave the trained weights.
+    """
+
+    structure: Structure
+    widths: Mapping[str, int]
+    flops: int
+    params: int
+    data: DataSource
+    recipe: Recipe
+    seed: int
+    device: str
+    test: bool = False
+    weights: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on."""
+
+    widths: Mapping[str, int]
+    flops: int
+    params: int
+    seed: int
+    epochs: tuple[Mapping[str, float], ...]
+    validation_accuracy: float
+    validation_loss: float
+    test_accuracy: float | None
+    test_loss: float | None
+    seconds: float
+    images: int
+    precision: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs], "widths": dict(self.widths)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrainingRecord:
+        return cls(**{**data, "epochs": tuple(data["epochs"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What a training tells its parent after each epoch."""
+
+    epoch: int
+    epochs: int
+    accuracy: float
+    images: int
+
+
+def train(report: Report, *, training: Training) -> TrainingRecord:
+    """Build, recount, train, and evaluate. Runs in a child process; `report` gets an `Epoch` after each."""
+    network = build_widths(training.structure, training.widths, seed=training.seed)
+    check_counts(network, training)
+    data = training.data.load()
+    per_epoch = training.recipe.steps_per_epoch(len(data.train)) * min(training.recipe.batch_size, len(data.train))
+
+    def after_epoch(record: EpochRecord) -> None:
+        report(Epoch(record.epoch, training.recipe.epochs, record.validation_accuracy, per_epoch))
+
+    result = fit(network, data, training.recipe, seed=training.seed, device=training.device, after_epoch=after_epoch)
+    score = None
+    if training.test:
+        score = evaluate(
+            network, data.test, mean=data.mean, std=data.std, device=training.device, precision=result.precision
+        )
+    if training.weights is not None:
+        save_weights(network, training.weights)
+    return TrainingRecord(
+        widths=dict(training.widths),
+        flops=training.flops,
+        params=training.params,
+        seed=training.seed,
+        epochs=tuple(asdict(epoch) for epoch in result.epochs),
+        validation_accuracy=result.epochs[-1].validation_accuracy,
+        validation_loss=result.epochs[-1].validation_loss,
+        test_accuracy=None if score is None else score.accuracy,
+        test_loss=None if score is None else score.loss,
+        seconds=result.seconds,
+        images=result.images,
+        precision=result.precision,
+    )
+
+
+def check_counts(network: nn.Module, training: Training) -> None:
+    """Raises StructureError where fvcore's count of the built network is not the stored one."""
+    found = count(network, training.structure.input_shape)
+    if (found.flops, found.params) != (training.flops, training.params):
+        raise StructureError(
+            f"network {training.structure.network}: built, it has {found.flops} FLOPs and {found.params} parameters by "
+            f"fvcore's count, where the closed form said {training.flops} and {training.params}"
+        )
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's state as safetensors, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary)
+
+
+def outputs_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """How many values the network puts out for one image."""
+    training = network.training
+    with torch.no_grad():
+        output = network.eval()(torch.zeros(1, *input_shape))
+    network.train(training)
+    output = output[0] if isinstance(output, tuple | list) else output
+    return int(output.shape[-1])

@@ -1,0 +1,22 @@
+"""Data sets, recipes, `fit` and `evaluate`, and processes to run them in. Knows nothing of pruning."""
+
+from pruneas.training.data import DataSet, DataSource, Images
+from pruneas.training.fit import EpochRecord, FitResult, Score, evaluate, fit, resolve_precision
+from pruneas.training.pool import Job, Outcome, Pool
+from pruneas.training.recipe import Recipe
+
+__all__ = [
+    "DataSet",
+    "DataSource",
+    "EpochRecord",
+    "FitResult",
+    "Images",
+    "Job",
+    "Outcome",
+    "Pool",
+    "Recipe",
+    "Score",
+    "evaluate",
+    "fit",
+    "resolve_precision",
+]

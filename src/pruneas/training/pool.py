@@ -1,0 +1,295 @@
+"""Runs functions in processes of their own, several at a time.
+
+A fresh process for every job gives its memory back, and one that is killed takes no other with it. Imports are paid
+once: children are forked from a server that has torch loaded (where the platform can, else spawned). A job's arguments
+and results are pickled by value and travel over a pipe; nothing is shared.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from pruneas.errors import PruneasError
+
+PRELOADED = ["torch", "torchvision", "fvcore.nn", "sklearn.datasets"]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SECONDS_TO_DIE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`function(report, **arguments)` is called in the child; what it gives to `report` reaches the parent at once.
+
+    The function must be importable by name, from a module and not from a script or notebook; the arguments picklable.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a job ended: with a `value`; with the `user_error` it raised; or with a `failure`, in words.
+
+    `user_error` comes with `failure` (its text) set; `value` is None whenever `failure` is set.
+    """
+
+    key: str
+    value: Any = None
+    failure: str | None = None
+    user_error: PruneasError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    job: Job
+    process: BaseProcess
+    connection: Connection
+
+
+class Pool:
+    """At most `workers` jobs at a time, each with `threads` threads for torch. A context manager; leaving it kills
+    what still runs.
+
+    Raises:
+        ValueError: workers or threads is below 1.
+    """
+
+    def __init__(self, *, workers: int, threads: int) -> None:
+        if workers < 1 or threads < 1:
+            raise ValueError(f"workers and threads must be at least 1, got {workers} and {threads}")
+        self._workers = workers
+        self._threads = threads
+        self._children: list[_Child] = []
+        methods = multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            self._context.set_forkserver_preload(PRELOADED)
+
+    def __enter__(self) -> "Pool":
+        if self._context.get_start_method() == "forkserver":
+            from multiprocessing import forkserver
+
+            with _bare_main(), _environment(self._threads):
+                forkserver.ensure_running()  # starts importing while the caller goes on
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill_all()
+
+    def run(self, jobs: Iterable[Job], on_message: Callable[[str, Any], None] | None = None) -> Iterator[Outcome]:
+        """Yields outcomes as jobs finish. `jobs` is read one by one as workers come free, so it may depend on outcomes.
+
+        `on_message(key, message)` is called here, in the parent, between outcomes. If it raises, or the caller stops
+        reading, every running job is killed.
+        """
+        waiting = iter(jobs)
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(self._children) < self._workers:
+                    job = next(waiting, None)
+                    if job is None:
+                        exhausted = True
+                    elif isinstance(started := self._start(job), Outcome):
+                        yield started
+                    else:
+                        self._children.append(started)
+                if not self._children:
+                    return
+                # A child that dies closes its pipe; the sentinel says so where a grandchild keeps it open.
+                ready = wait(
+                    [thing for child in self._children for thing in (child.connection, child.process.sentinel)]
+                )
+                for child in list(self._children):
+                    if child.connection in ready or child.process.sentinel in ready:
+                        outcome = _receive(child, on_message)
+                        if outcome is not None:
+                            self._children.remove(child)
+                            _bury(child)
+                            yield outcome
+        finally:
+            self._kill_all()
+
+    def _start(self, job: Job) -> _Child | Outcome:
+        try:
+            payload = _dumps((job.function, dict(job.arguments)))
+        except Exception as err:
+            return Outcome(key=job.key, failure=f"cannot be sent to another process: {_last_line(err)}")
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
+        with _bare_main(), _environment(self._threads):
+            process.start()
+        sender.close()  # the child has the only one now, so its death is the end of the pipe
+        return _Child(job, process, receiver)
+
+    def _kill_all(self) -> None:
+        children, self._children = self._children, []
+        for child in children:
+            child.process.kill()
+        for child in children:
+            _bury(child)
+
+
+def _receive(child: _Child, on_message: Callable[[str, Any], None] | None) -> Outcome | None:
+    """Takes in one message of a child that has one or has died; its outcome, if that was the last."""
+    key = child.job.key
+    try:
+        if not child.connection.poll(0):  # it was the sentinel: dead, and nothing left in the pipe
+            raise EOFError
+        kind, content = pickle.loads(child.connection.recv_bytes())
+    except (EOFError, OSError, pickle.UnpicklingError):  # an end in the middle of a message is an OSError
+        child.process.join(SECONDS_TO_DIE)
+        return Outcome(key=key, failure=_cause_of_death(child.process.exitcode))
+    except Exception as err:
+        return Outcome(key=key, failure=f"its answer cannot be read: {_last_line(err)}")
+    if kind == "message":
+        if on_message is not None:
+            on_message(key, content)
+        return None
+    if kind == "value":
+        return Outcome(key=key, value=content)
+    if kind == "user error":
+        return Outcome(key=key, user_error=content, failure=_last_line(content))
+    return Outcome(key=key, failure=content)
+
+
+def _bury(child: _Child) -> None:
+    child.process.join(SECONDS_TO_DIE)
+    if child.process.exitcode is None:  # its work is done or unwanted, but threads or handlers hold it up
+        child.process.kill()
+        child.process.join()
+    child.connection.close()
+    child.process.close()
+
+
+def _cause_of_death(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "closed its connection without a result"
+    if exitcode >= 0:
+        return f"ended with exit code {exitcode} and without a result"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = "unknown"
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"was killed by signal {-exitcode}, {name}{hint}"
+
+
+def _child_main(payload: bytes, sender: Connection, threads: int) -> None:
+    """What a child runs: the job, then one last message with its value or what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    _die_with_parent()
+    import torch
+
+    torch.set_num_threads(threads)
+    lock = threading.Lock()
+
+    def send(kind: str, content: Any) -> None:
+        message = _dumps((kind, content))
+        with lock:
+            sender.send_bytes(message)
+
+    try:
+        function, arguments = pickle.loads(payload)
+        last = _dumps(("value", function(lambda message: send("message", message), **arguments)))
+    except PruneasError as err:
+        last = _user_error(err)
+    except MemoryError as err:
+        last = _dumps(("failure", f"ran out of memory ({_last_line(err)})"))
+    except BaseException as err:
+        last = _dumps(("failure", f"{_last_line(err)}{_place(err)}"))
+    with lock:
+        sender.send_bytes(last)
+    sender.close()
+
+
+def _user_error(err: PruneasError) -> bytes:
+    """The error itself if it comes out of pickling with the same text; else its text."""
+    try:
+        last = _dumps(("user error", err))
+        if str(pickle.loads(last)[1]) == str(err):
+            return last
+    except Exception:
+        pass
+    return _dumps(("failure", _last_line(err)))
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the one that asked for it is gone, even by kill -9.
+
+    PR_SET_PDEATHSIG would watch the fork server instead, which is this process's parent.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+@contextmanager
+def _bare_main() -> Iterator[None]:
+    """Stands an empty module in for `__main__` while a process starts.
+
+    multiprocessing tells children to import the parent's main script again, found through `__main__`. A script without
+    the `if __name__ == "__main__"` guard would then start its search anew in every child. A bare module has neither a
+    spec nor a file, so children are told nothing; jobs are pickled before, by the name of their module.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """The environment a fork server or a spawned child starts with; it is read when libraries load.
+
+    BLAS and OpenMP take their number of threads from it, and Python one warning to keep to itself: fvcore's use of
+    torch.jit, which would appear on the user's screen at every start.
+    """
+    changes = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    warnings = [os.environ.get("PYTHONWARNINGS", ""), "ignore::FutureWarning:torch.jit._script"]
+    changes["PYTHONWARNINGS"] = ",".join(filter(None, warnings))
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _dumps(thing: Any) -> bytes:
+    # Not Connection.send: torch makes that share tensors by file descriptor, which the sender's death invalidates.
+    return pickle.dumps(thing, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _last_line(err: BaseException) -> str:
+    return "".join(traceback.format_exception_only(err)).strip()
+
+
+def _place(err: BaseException) -> str:
+    frames = traceback.extract_tb(err.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
