@@ -2,7 +2,7 @@
 
     import pruneas
 
-    result = pruneas.search(budget=0.5)                    # the default space; the same as `pruneas search --budget 0.5`
+    result = pruneas.search(budget=0.5)                    # the default space, as `pruneas search --budget 0.5`
     print(result)                                          # the verdict
     network = result.architecture.build()                  # a torch.nn.Module, freshly initialised
     pruneas.Architecture.load("best/architecture.json").build()
@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# The sub-package first: were it loaded later, Python would put it in the place of the function `pruneas.search`.
+from pruneas import search as _search_package  # noqa: F401
 from pruneas.architecture import Architecture, Budget, Reference
 from pruneas.errors import PruneasError
 
@@ -69,7 +71,7 @@ def search(
 
 
 def load(run: str | Path) -> SearchResult:
-    """The result of a finished run."""
+    """The result of a finished run. Raises PruneasError where there is none."""
     from pruneas.run import load as load_run
 
     return load_run(Path(run))

@@ -10,7 +10,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,11 +49,15 @@ class Reference:
         name, brackets = match.groups()
         try:
             call = ast.parse(f"f{brackets or '()'}", mode="eval").body
-            if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+                raise ValueError("only keyword arguments can be given")
+            if any(keyword.arg is None for keyword in call.keywords):
                 raise ValueError("only keyword arguments can be given")
             arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            if len(arguments) < len(call.keywords):
+                raise ValueError("an argument is given twice")
             arguments = json.loads(json.dumps(arguments))
-        except (SyntaxError, ValueError, TypeError) as error:
+        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
             raise NetworkError(
                 f"network {text!r}: the brackets must hold keyword arguments with numbers, strings, lists or "
                 f"true/false values, as in '(width=0.25, classes=10)': {error}"
@@ -72,6 +76,9 @@ class Architecture:
 
     `provider` is the package the factory came from, with its version; `structure` the fingerprint of the groups that
     were traced: a network that has changed since is an error, not a misload. `input_shape` is without the batch.
+
+    Reading one runs nothing. Building calls the factory it names, as importing that factory's package would: build
+    files of others only if their `network` is one you know.
     """
 
     network: Reference
@@ -106,9 +113,10 @@ class Architecture:
             raise ArchitectureError(f"{place}: is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise ArchitectureError(f"{place}: must hold a JSON object, found {type(data).__name__}")
-        if data.get("schema") != SCHEMA:
+        schema = data.get("schema")
+        if schema != SCHEMA or isinstance(schema, bool):
             raise ArchitectureError(
-                f"{place}: schema: must be {SCHEMA}, the version this pruneas reads, found {data.get('schema')!r}"
+                f"{place}: schema: must be {SCHEMA}, the version this pruneas reads, found {schema!r}"
             )
         complaints = [f"{place}: unknown field {key!r}" for key in sorted(set(data) - set(_FIELDS) - {"schema"})]
         for key, (is_right, form) in _FIELDS.items():
@@ -149,7 +157,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
-_FIELDS = {
+_FIELDS: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "network": (lambda v: isinstance(v, str) and re.fullmatch(r"[\w.]+:[\w.]+", v), "'package:factory'"),
     "arguments": (lambda v: isinstance(v, dict), "an object of keyword arguments"),
     "provider": (lambda v: isinstance(v, str), "the providing package and its version, as text"),
@@ -176,6 +184,10 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.share is None) == (self.amount is None):
             raise ValueError("a budget is a share or an amount, one of the two")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ValueError(f"a budget's share must be in (0, 1], got {self.share}")
+        if self.amount is not None and self.amount < 1:
+            raise ValueError(f"a budget's amount must be at least 1, got {self.amount}")
 
     @classmethod
     def parse(cls, text: str | float) -> Budget:
@@ -184,7 +196,8 @@ class Budget:
         Raises BudgetError for anything else.
         """
         written = str(text).strip()
-        match = re.fullmatch(r"(?:(flops|params)\s*=\s*)?([0-9.]+(?:e[+-]?\d+)?)\s*([KMG]?)(FLOPs)?", written, re.I)
+        form = r"(?:(flops|params)\s*=\s*)?([0-9.]+(?:e[+-]?[0-9]+)?)\s*([KMG]?)(FLOPs)?"
+        match = re.fullmatch(form, written, re.IGNORECASE | re.ASCII)
         complaint = BudgetError(
             f"budget {written!r}: must be a share of the base network's FLOPs in (0, 1] such as 0.5, or an amount such "
             "as 120MFLOPs, params=2.5M or params=0.5"
@@ -199,22 +212,22 @@ class Budget:
         quantity: Quantity = "params" if (named or "").lower() == "params" else "flops"
         if quantity == "params" and suffix:
             raise complaint
-        if not unit and not suffix and value <= 1:
-            if not 0 < value:
-                raise complaint
+        if not unit and not suffix and 0 < value <= 1:
             return cls(quantity=quantity, share=value)
-        if not unit and not suffix and not named:
+        amount = value * _UNITS[unit.upper()]
+        if not (unit or suffix or named) or not 1 <= amount < 2**63 or (not unit and amount % 1):
             raise complaint
-        amount = math.floor(value * _UNITS[unit.upper()])
-        if amount < 1:
-            raise complaint
-        return cls(quantity=quantity, amount=amount)
+        return cls(quantity=quantity, amount=math.floor(amount))
 
     def limit(self, base: int) -> int:
         """The largest count allowed, where the base network has `base` of this quantity."""
-        return self.amount if self.amount is not None else math.floor((self.share or 0.0) * base)
+        if self.amount is not None:
+            return self.amount
+        assert self.share is not None
+        return math.floor(self.share * base)
 
     def __str__(self) -> str:
         if self.share is not None:
-            return f"{self.share:g}" if self.quantity == "flops" else f"params={self.share:g}"
+            share = repr(self.share).removesuffix(".0")
+            return share if self.quantity == "flops" else f"params={share}"
         return f"{self.amount}FLOPs" if self.quantity == "flops" else f"params={self.amount}"

@@ -3,8 +3,8 @@
     space = Space.load("digits", {"search.trials": 40})
 
 A file says everything about a search (`search_spaces/` holds complete, commented ones); what it leaves out has the
-defaults below. What a file names (network, images, generators) is looked up by those who use it, not here: nothing
-heavy is imported, so that a mistake is answered at once.
+defaults below. What a file names (network, images) is looked up by those who use it, not here: nothing heavy is
+imported, so that a mistake is answered at once. Generators are known by name (`catalogue.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pruneas.architecture import Budget, Reference
+from pruneas.catalogue import GENERATORS, other_generators
 from pruneas.errors import BudgetError, NetworkError, SpaceError
 
 FLAGS: Mapping[str, str] = {
@@ -65,6 +66,17 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise ValueError(f"must name each method once, got {', '.join(map(repr, twice))} more than once")
+    return values
+
+
+def _generators(values: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [value for value in values if value not in GENERATORS]
+    if unknown:  # only then are the installed packages looked through
+        known = [*GENERATORS, *other_generators()]
+        for value in unknown:
+            if value not in known:
+                hint = _nearest(value, known) or f"; there are {', '.join(known)}"
+                raise ValueError(f"there is no generator called {value!r}{hint}")
     return values
 
 
@@ -158,6 +170,7 @@ class Generators(_Table):
     methods: Annotated[
         tuple[Name, ...],
         AfterValidator(_distinct),
+        AfterValidator(_generators),
         Field(strict=False, min_length=1, description="a list of at least one method, such as ['uniform', 'l1']"),
     ] = ("uniform", "l1", "slimming")
     options: Annotated[

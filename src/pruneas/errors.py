@@ -32,6 +32,9 @@ class SpaceError(InputError):
         self.complaints = tuple(complaints)
         super().__init__("\n".join(complaints))
 
+    def __reduce__(self) -> tuple[type["SpaceError"], tuple[tuple[str, ...]]]:
+        return type(self), (self.complaints,)  # exceptions are rebuilt from their text by default
+
 
 class NetworkError(InputError):
     pass

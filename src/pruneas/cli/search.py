@@ -108,8 +108,6 @@ def search(
     given = {key: value for key, value in given.items() if value is not None}
     chosen = Space.load(space, given)
     _check_paths(chosen, given)
-    if not quiet:
-        typer.echo("loading torch ...", err=True)
 
     from pruneas.run import search as run_search
 

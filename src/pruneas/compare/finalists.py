@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pruneas.cost.model import CostModel
-from pruneas.errors import RunError, TrainingError
+from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
-from pruneas.search.train import Epoch, Training, TrainingRecord, train
+from pruneas.search.train import Epoch, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Pool, Recipe
@@ -56,17 +56,19 @@ class Stage:
         return [derive(self.run_seed, self.name, index) for index in range(self.num_seeds)]
 
     def run(
-        self, entrants: Sequence[Entrant], pool: Pool, observer: Observer, worked: Callable[[int], None]
+        self,
+        entrants: Sequence[Entrant],
+        pool: Pool,
+        observer: Observer,
+        worked: Callable[[int], None],
+        note: Callable[[str], None],
     ) -> dict[str, list[TrainingRecord]]:
         """The records of every entrant, seeds in order. Equal widths are trained once.
 
-        A training that fails is told and left out; raises TrainingError where an entrant has none left.
+        A training that fails is noted and left out; so is an entrant that has none left.
         """
-        observer.stage(
-            self.name, f"{len(entrants)} architectures, {self.num_seeds} seeds each", len(self.jobs(entrants))
-        )
         jobs = self.jobs(entrants)
-        failures: dict[str, str] = {}
+        observer.stage(self.name, f"{len(entrants)} architectures, {self.num_seeds} seeds each", len(jobs))
 
         def on_message(key: str, message: Any) -> None:
             if isinstance(message, Epoch):
@@ -75,19 +77,17 @@ class Stage:
 
         for outcome in pool.run([job for job, _ in jobs.values()], on_message):
             observer.trained(outcome.key)
-            if outcome.user_error is not None and outcome.user_error.exit_code == 2:
-                raise outcome.user_error
+            if (error := concerns_all(outcome)) is not None:
+                raise error
             if outcome.failure is not None:
-                failures[outcome.key] = outcome.failure
-                observer.note(f"{outcome.key} failed: {outcome.failure}")
+                note(f"{self.name} training of {outcome.key} failed: {outcome.failure}")
             else:
                 write_json(jobs[outcome.key][1], outcome.value.to_json())
         results: dict[str, list[TrainingRecord]] = {}
         for entrant in entrants:
             paths = [self.path(entrant, seed) for seed in self.seeds]
-            results[entrant.name] = [read_training(path) for path in paths if path.exists()]
-            if not results[entrant.name]:
-                raise TrainingError(f"every training of {entrant.name} failed: {'; '.join(failures.values())}")
+            if records := [read_training(path) for path in paths if path.exists()]:
+                results[entrant.name] = records
         return results
 
     def jobs(self, entrants: Sequence[Entrant]) -> dict[str, tuple[Job, Path]]:
@@ -117,6 +117,12 @@ class Stage:
                 jobs[key] = Job(key=key, function=train, arguments={"training": training}), path
         return jobs
 
+    def strangers(self, entrants: Sequence[Entrant]) -> set[str]:
+        """Fingerprints of other architectures' widths that have records here: the finalists of a run before it was
+        extended."""
+        known = {fingerprint(entrant.widths) for entrant in entrants}
+        return {path.stem.partition("-")[0] for path in self.folder.glob("*.json")} - known
+
     def path(self, entrant: Entrant, seed: int) -> Path:
         return self.folder / f"{fingerprint(entrant.widths)}-{seed}.json"
 
@@ -145,4 +151,7 @@ def read_training(path: Path) -> TrainingRecord:
     try:
         return TrainingRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise RunError(f"{path}: is not a training's record ({error}); delete it and it is trained again") from error
+        raise RunError(
+            f"{path}: is not a training's record ({error}); delete it and give the command again: it is trained again, "
+            "with the same seed"
+        ) from error

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
+from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95
 
@@ -39,16 +40,40 @@ def against_control(
 
     None where nothing can be said: fewer than two values in a sample, or no spread at all.
     """
-    samples = [list(control), *map(list, others.values())]
-    if not others or min(map(len, samples)) < 2 or sum(np.var(sample) for sample in samples) < 1e-12:
+    samples = [np.asarray(sample, dtype=np.float64) for sample in (control, *others.values())]
+    if not others or min(map(len, samples)) < 2 or sum(sample.var() for sample in samples) < 1e-12:
         return None
-    # The multivariate t is integrated by quasi-random points: a fixed generator gives the same interval every time.
-    result = stats.dunnett(*samples[1:], control=samples[0], rng=np.random.default_rng(0))
-    interval = result.confidence_interval(confidence)
-    return {
-        name: Difference(value=float(np.mean(sample) - np.mean(samples[0])), low=float(low), high=float(high))
-        for name, sample, low, high in zip(others, samples[1:], interval.low, interval.high, strict=True)
-    }
+    sizes = np.array([len(sample) for sample in samples])
+    freedom = int(sizes.sum() - len(samples))
+    pooled = math.sqrt(sum(((sample - sample.mean()) ** 2).sum() for sample in samples) / freedom)
+    critical = critical_value(sizes, freedom, confidence)
+    found = {}
+    for name, sample in zip(others, samples[1:], strict=True):
+        value = float(sample.mean() - samples[0].mean())
+        half = critical * pooled * math.sqrt(1 / len(sample) + 1 / sizes[0])
+        found[name] = Difference(value=value, low=value - half, high=value + half)
+    return found
+
+
+def critical_value(sizes: npt.NDArray[np.int64], freedom: int, confidence: float) -> float:
+    """The t that all comparisons with the first sample stay below at once, two-sided [Dunnett1955, equation 3].
+
+    Given the control's mean and the pooled variance the comparisons are independent, so their joint probability is a
+    double integral of a product. scipy.stats.dunnett integrates by random points, whose noise its search for t takes
+    for convergence: it warns, and at 99 % it was seen to give 98 %. Quadrature gives four digits, and always the same.
+    """
+    control, weights = np.polynomial.hermite_e.hermegauss(40)
+    quantiles, shares = np.polynomial.legendre.leggauss(60)
+    spread = np.sqrt(stats.chi2.ppf((quantiles + 1) / 2, freedom) / freedom)
+    joint = np.sqrt(sizes[1:] / (sizes[1:] + sizes[0]))[:, None, None]  # correlation of i and j: joint_i * joint_j
+    alone = np.sqrt(1 - joint**2)
+
+    def coverage(t: float) -> float:
+        high = special.ndtr((joint * control[:, None] + t * spread) / alone)
+        low = special.ndtr((joint * control[:, None] - t * spread) / alone)
+        return float(weights @ (high - low).prod(axis=0) @ shares) / (2 * math.sqrt(2 * math.pi))
+
+    return float(optimize.brentq(lambda t: coverage(t) - confidence, 0.0, 1e3))
 
 
 def sampling_error(accuracy: float, num_images: int) -> float:

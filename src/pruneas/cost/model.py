@@ -24,6 +24,9 @@ from pruneas.structure.groups import LinearForm, Structure
 Widths = npt.NDArray[np.int64]
 """Widths of candidates, groups in the structure's order. Shape (groups,) or (candidates, groups)."""
 
+Term = tuple[int, LinearForm, LinearForm | None]
+"""factor * size * size; None stands for a size of 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polynomial:
@@ -58,8 +61,8 @@ class CostModel:
         Raises StructureError naming the kind of operator whose count differs.
         """
         base = count(network, structure.input_shape)
-        flops: list[tuple[int, LinearForm, LinearForm | None]] = [(o.factor, o.a, o.b) for o in structure.operations]
-        params = []
+        flops: list[Term] = [(o.factor, o.a, o.b) for o in structure.operations]
+        params: list[Term] = []
         for name in structure.learned:
             shape = structure.shapes.get(name)
             if shape is None:
@@ -123,7 +126,7 @@ def _constant(value: int, structure: Structure) -> LinearForm:
     return LinearForm(constant=value, coefficients=np.zeros(len(structure.groups), dtype=np.int64))
 
 
-def _polynomial(terms: list[tuple[int, LinearForm, LinearForm | None]], structure: Structure) -> Polynomial:
+def _polynomial(terms: list[Term], structure: Structure) -> Polynomial:
     """Collect equal sizes and equal products, so that candidates are priced with as few terms as there are."""
     index: dict[bytes, int] = {}
     forms: list[LinearForm] = []

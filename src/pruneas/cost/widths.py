@@ -40,8 +40,9 @@ class LegalWidths:
     def of(cls, structure: Structure, rules: WidthRules) -> LegalWidths:
         """Raises SpaceError for globs that match no group and limits that contradict each other."""
         names = list(structure.widths)
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         complaints = [
-            f"widths.{key}: {glob!r} matches no group; there are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+            f"widths.{key}: {glob!r} matches no group; there are {listed}"
             for key, globs in (("freeze", rules.freeze), ("at_least", rules.at_least), ("at_most", rules.at_most))
             for glob in globs
             if not any(fnmatchcase(name, glob) for name in names)

@@ -27,12 +27,15 @@ def _scores(task: Task, group: Group) -> Scores:
 
     def norms(member: Member) -> torch.Tensor:
         """Sum of |w| of each filter [Li2017, section 3.1]. Shape (filters,)."""
-        return state[member.parameter].abs().float().transpose(0, member.dim).flatten(1).sum(1)
+        weight = state[member.parameter].abs().float().transpose(0, member.dim)
+        return weight.reshape(len(weight), -1).sum(1)
 
-    # Depthwise filters and hand-made scales go along with the channels others produce; they speak only when alone.
-    producers = [m for m in group.members if m.role == "out" and state[m.parameter].ndim > 1]
-    others = [m for m in group.members if m.parameter in task.structure.learned]
-    scores = member_scores(task.structure, group, producers or others, norms, normalise=True)
+    # Filters that produce the channels speak first. Where none does (a learned vector), what goes along with them;
+    # depthwise filters and hand-made scales are such, too. Readers come last.
+    learned = [member for member in group.members if member.parameter in task.structure.learned]
+    by_role = {role: [member for member in learned if member.role == role] for role in ("out", "along", "in")}
+    members = next(members for members in by_role.values() if members)
+    scores = member_scores(task.structure, group, members, norms, normalise=True)
     return scores / max(float(scores.mean()), 1e-12)
 
 

@@ -52,7 +52,8 @@ def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, most: int, quan
 
         def remaining(removed: int) -> Widths:
             gone = np.bincount(owner[order[:removed]], minlength=len(scores))
-            return np.clip(model.base_widths - gone, legal.lowest, legal.highest)
+            widths: Widths = np.clip(model.base_widths - gone, legal.lowest, legal.highest)
+            return widths
 
         low, high = 0, len(order)  # the fewest removals that fit, by bisection: the cost never rises with them
         while low < high:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -64,12 +65,16 @@ def _factory(reference: Reference) -> Factory:
         from torchvision import models
 
         return _from_table(reference, name, {known: models.get_model_builder(known) for known in models.list_models()})
+    if package.partition(".")[0] in sys.stdlib_module_names:
+        raise NetworkError(f"network {reference}: {package!r} is of Python's own library, which makes no networks")
     if str(Path.cwd()) not in sys.path:  # a module beside the user's data, as other command-line tools find it
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.import_module(package)
         for part in name.split("."):
             found = getattr(found, part)
+            if isinstance(found, ModuleType):
+                raise NetworkError(f"network {reference}: {part!r} is a module; modules stand before the colon")
     except ModuleNotFoundError as error:
         raise NetworkError(
             f"network {reference}: there is no module {error.name!r} here or among the installed packages; "
@@ -77,13 +82,15 @@ def _factory(reference: Reference) -> Factory:
         ) from error
     except AttributeError as error:
         raise NetworkError(f"network {reference}: module {package!r} has nothing called {name!r}") from error
+    except NetworkError:
+        raise
     except Exception as error:
         raise NetworkError(
             f"network {reference}: importing {package!r} raised {type(error).__name__}: {error} ({_last_line(error)})"
         ) from error
     if not callable(found):
         raise NetworkError(f"network {reference}: {name!r} must be callable, found {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _from_table(reference: Reference, name: str, table: dict[str, Factory]) -> Factory:

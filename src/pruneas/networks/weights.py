@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pruneas.errors import NetworkError
@@ -21,14 +21,16 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise NetworkError(f"{path}: cannot be read as weights: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols: what comes out is checked below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise NetworkError(
-            f"{path}: holds more than tensors, which could run code when loaded. Save the state alone: "
+            f"{path}: is damaged, or holds more than tensors, which could run code when loaded. Save the state alone: "
             "torch.save(network.state_dict(), path)"
         ) from error
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise NetworkError(f"{path}: cannot be read as weights: {error}") from error
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

@@ -80,7 +80,8 @@ class ResultRecord:
     `budget` is as it was given, `limit` what it comes to. `winner` names an arm; `verdict` is the sentence about it.
     `smallest_detectable` is the least difference in accuracy that the seeds could have shown, `test_sampling_error` the
     standard deviation that comes of the test set's size alone. `epochs` are those of a finalist, `trial_epochs` of a
-    trial; `seconds` is the whole run's time, over all its restarts.
+    trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were trained of the `asked_trials`
+    (None in records of before it was kept): fewer where nothing new was proposed any more.
     """
 
     schema: int = SCHEMA
@@ -108,6 +109,7 @@ class ResultRecord:
     trial_epochs: int
     epochs: int
     notes: tuple[str, ...] = ()
+    asked_trials: int | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

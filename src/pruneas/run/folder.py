@@ -5,7 +5,7 @@ runs/<name>/
   run.json                   versions, hardware, seed, command, seconds
   study.db                   the Optuna study (SQLite)
   base/                      the trained base network: weights and record
-  generators/<method>.json   each method's widths, ranking and compute
+  generators/<method>.json   each method's widths, ranking and compute; <method>.architecture.json beside it
   trials/<number>.json       every candidate
   selection/, test/          every training of the finalists
   best/                      architecture.json and weights.safetensors of the winner
@@ -14,7 +14,7 @@ runs/<name>/
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import os
@@ -24,17 +24,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pruneas.architecture import Budget
 from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.files import replacing
 
-SPACE, RESULT, BEST = "space.toml", "result.json", "best"
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes out of one run there
+    fcntl = None  # type: ignore[assignment]
+
+SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
+FOLDERS = ("base", "generators", "trials", "selection", "test", BEST)
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""
 
 
+def located(space: Space) -> Space:
+    """The space with its paths made absolute: it means the same wherever the next command is given."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().resolve())
+
+    kind, _, path = space.data.source.partition(":")
+    weights = space.network.weights
+    data = space.data.model_copy(update={"source": f"{kind}:{absolute(path)}" if path else kind})
+    network = space.network.model_copy(update={"weights": None if weights is None else absolute(weights)})
+    return space.model_copy(update={"data": data, "network": network})
+
+
 def settings(space: Space) -> dict[str, Any]:
-    """Every setting of a space by dotted key."""
+    """Every setting of a space by dotted key; what means the same is equal (0.5 and '0.50', a path and its folder)."""
 
     def flat(value: Any, prefix: str) -> dict[str, Any]:
         if not isinstance(value, dict) or (not value and prefix):
@@ -43,43 +63,36 @@ def settings(space: Space) -> dict[str, Any]:
             k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}.{key}" if prefix else key).items()
         }
 
-    found = flat(json.loads(space.model_dump_json(by_alias=True)), "")
-    if found["data.source"].startswith("folder:"):  # the same folder, from wherever it is named
-        found["data.source"] = f"folder:{Path(found['data.source'].removeprefix('folder:')).expanduser().resolve()}"
-    return found
+    found = flat(json.loads(located(space).model_dump_json(by_alias=True)), "")
+    budget = Budget.parse(space.budget)
+    prefix = "params=" if budget.quantity == "params" else ""
+    return found | {"budget": str(budget) if budget.share is None else f"{prefix}{budget.share}"}
 
 
 def default_folder(space: Space) -> Path:
     """`runs/<space>-<budget>-<hash of the settings>`, under the current folder."""
     fixed = {key: value for key, value in settings(space).items() if key not in EXTENDABLE}
     digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:8]
-    budget = str(space.budget).replace("=", "-")
-    return Path("runs") / f"{space.name}-{budget}-{digest}"
+    return Path("runs") / f"{space.name}-{fixed['budget'].replace('=', '-')}-{digest}"
 
 
-def prepare(folder: Path, space: Space, *, fresh: bool) -> None:
-    """Make the folder, or make sure that it belongs to a run of the same settings.
+def check(folder: Path, space: Space) -> bool:
+    """Whether the folder holds a run of these settings; False where it holds nothing.
 
     Raises RunError where it holds another run (with the settings that differ), or something else than a run.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder}: must be a folder, found a file")
+        raise RunError(f"{folder}: must be a folder, found a file; give another --run")
     stored = folder / SPACE
-    if fresh and stored.exists():
-        for path in folder.iterdir():
-            if path.name != ".lock":
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     if not stored.exists():
-        others = [path.name for path in folder.iterdir() if path.name != ".lock"] if folder.exists() else []
+        # A folder of ours, killed while it was made, holds nothing but empty folders.
+        others = [path.name for path in folder.iterdir() if not _is_ours(path)] if folder.exists() else []
         if others:
             raise RunError(
-                f"{folder}: must be a run's folder or an empty one, found {', '.join(sorted(others)[:4])} and no {SPACE}"
+                f"{folder}: must be a run's folder or an empty one, found {', '.join(sorted(others)[:4])} and no "
+                f"{SPACE}; give another --run"
             )
-        for name in ("base", "generators", "trials", "selection", "test", BEST):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        with replacing(stored) as temporary:
-            temporary.write_text(space.to_toml(), encoding="utf-8")
-        return
+        return False
     before, now = settings(Space.load(stored, spelling={})), settings(space)
     differing = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
@@ -91,20 +104,49 @@ def prepare(folder: Path, space: Space, *, fresh: bool) -> None:
             f"{folder}: holds a run with other settings ({'; '.join(differing)}). Give another --run, or --fresh to "
             "delete it and begin anew"
         )
-    with replacing(stored) as temporary:
-        temporary.write_text(space.to_toml(), encoding="utf-8")
+    return True
+
+
+def prepare(folder: Path, space: Space, *, fresh: bool) -> None:
+    """Make the folder's inside, or write down how the settings of the run in it were extended.
+
+    `fresh` deletes a run that is there. Raises RunError as `check` does.
+    """
+    if fresh and (folder / SPACE).exists():
+        # The settings go last: as long as they are there, the folder is known as a run's and can be deleted.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == SPACE):
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    check(folder, space)
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    text = located(space).to_toml()
+    if not (folder / SPACE).exists() or (folder / SPACE).read_text(encoding="utf-8") != text:
+        with replacing(folder / SPACE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Work in a run's folder alone. The lock is the kernel's and goes with the process, however that ends.
 
-    Raises RunError where another process holds it.
+    A folder that was made for it and in which nothing was begun goes, too. Raises RunError where the folder cannot be
+    made, or another process holds it. On Windows, which has no such lock, nobody is kept out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8") as lock:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "a+", encoding="utf-8")
+    except FileExistsError as error:
+        raise RunError(f"{folder}: must be a folder, found a file; give another --run") from error
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be written: {error.strerror}; give another folder with --run, or make room"
+        ) from error
+    with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise RunError(
@@ -115,7 +157,15 @@ def held(folder: Path) -> Iterator[None]:
         lock.truncate()
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        try:
+            yield
+        except BaseException:
+            if missing and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                with contextlib.suppress(OSError):  # someone else has begun something there
+                    for path in missing:
+                        path.rmdir()
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -125,4 +175,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise RunError(f"{path}: is missing; give the folder of a run, as printed at the end of a search") from None
     except (ValueError, OSError) as error:
-        raise RunError(f"{path}: cannot be read: {error}") from error
+        raise RunError(f"{path}: cannot be read: {error}; delete it and give the search's command again") from error
+
+
+def _is_ours(path: Path) -> bool:
+    is_empty_folder = path.name in FOLDERS and path.is_dir() and not any(path.iterdir())
+    return path.name == LOCK or is_empty_folder or (path.name.startswith(f".{SPACE}.") and path.suffix == ".tmp")

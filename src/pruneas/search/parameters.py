@@ -59,4 +59,5 @@ class Parametrisation:
 
 def _multipliers(widths: Widths, model: CostModel, free: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     shares: npt.NDArray[np.float64] = widths[free] / model.base_widths[free]
-    return shares / np.exp(np.log(shares).mean())
+    multipliers: npt.NDArray[np.float64] = shares / np.exp(np.log(shares).mean())
+    return multipliers

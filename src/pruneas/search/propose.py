@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +15,10 @@ from torch import nn
 from pruneas.architecture import Quantity
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths
+from pruneas.errors import RunError
 from pruneas.generators import Task, find_methods
 from pruneas.generators.method import Penalty
-from pruneas.search.train import Epoch, Report
+from pruneas.search.train import Epoch, Report, images_per_epoch
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, EpochRecord, FitResult, Recipe, fit
 
@@ -60,6 +62,17 @@ class GeneratorRecord:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def read(cls, path: Path) -> GeneratorRecord:
+        """Raises RunError for a file that is no generator's record."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, OSError) as error:
+            raise RunError(
+                f"{path}: is not a generator's record ({error}); delete it and give the command again: the generator "
+                "is run again, with the same seed"
+            ) from error
+
 
 def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
     """Run the method. `report` gets an `Epoch` after each epoch that it trains."""
@@ -75,7 +88,7 @@ def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
         assert data is not None
 
         def after_epoch(record: EpochRecord) -> None:
-            per_epoch = proposal.recipe.steps_per_epoch(len(data.train)) * proposal.recipe.batch_size
+            per_epoch = images_per_epoch(proposal.recipe, len(data.train))
             report(Epoch(record.epoch, proposal.recipe.epochs, record.validation_accuracy, per_epoch))
 
         result = fit(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from pruneas.errors import RunError
 
 SEARCH = "search"
 """The origin of a candidate whose widths Optuna proposed; an anchor's origin is its generator's name."""
@@ -35,3 +39,33 @@ class TrialRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
         return cls(**{**data, "curve": tuple(data["curve"])})
+
+
+def trial_path(run: Path, number: int) -> Path:
+    """Where a run folder keeps the record of a trial."""
+    return run / "trials" / f"{number:05}.json"
+
+
+def read_trials(run: Path) -> list[TrialRecord]:
+    """The finished trials of a run folder, in order. Raises RunError for a file that cannot be read."""
+    records = []
+    for path in sorted((run / "trials").glob("*.json")):
+        try:
+            records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise RunError(
+                f"{path}: is not a trial's record ({error}); delete it and give the command again: the trial is "
+                "trained again, with the same widths and seed"
+            ) from error
+    return records
+
+
+def num_trained(records: Iterable[TrialRecord]) -> int:
+    """How many of the trials were trained, or failed at it, rather than copied: what the asked number counts."""
+    return sum(record.copied_from is None for record in records)
+
+
+def best_candidates(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The trained candidates of highest validation accuracy, ties by lower loss, then by number."""
+    trained = [record for record in records if record.accuracy is not None and record.copied_from is None]
+    return sorted(trained, key=lambda r: (-(r.accuracy or 0.0), r.loss or 0.0, r.number))[:count]

@@ -6,6 +6,7 @@ anew for each. So a search that was killed asks for the same widths again, and `
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ import sqlalchemy
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from pruneas.errors import RunError
 from pruneas.seeds import derive
 
 STUDY = "pruneas"
@@ -26,13 +28,22 @@ RANDOM_TRIALS = 8
 def open_study(database: Path) -> optuna.Study:
     """The study in a run's SQLite file, made if there is none.
 
-    Write-ahead logging with a long timeout: the dashboard reads while the search writes.
+    Write-ahead logging with a long timeout: the dashboard reads while the search writes. Raises RunError for a file
+    that is no study.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{database.resolve()}", engine_kwargs={"connect_args": {"timeout": 120}}
-    )
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{database.resolve()}", engine_kwargs={"connect_args": {"timeout": 120}}
+        )
+    except sqlalchemy.exc.OperationalError:
+        raise  # a full disk, a file that may not be written: nothing is wrong with the study
+    except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
+        raise RunError(
+            f"{database}: cannot be read as an Optuna study ({str(error).splitlines()[0]}); delete it and give the "
+            "command again: the study is made anew from trials/, and nothing is trained twice"
+        ) from error
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def _(connection: Any, _record: Any) -> None:
@@ -41,7 +52,10 @@ def open_study(database: Path) -> optuna.Study:
 
     storage.engine.dispose()  # the next connection has the pragmas
     study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True)
-    study.set_metric_names(["validation accuracy"])
+    with warnings.catch_warnings():
+        # The dashboard's axis is called so; Optuna 5 still calls the method experimental.
+        warnings.filterwarnings("ignore", r".*set_metric_names", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["validation accuracy"])
     return study
 
 
@@ -58,9 +72,17 @@ def sampler_for(name: str, run_seed: int, number: int, num_anchors: int) -> Base
         return RandomSampler(seed=seed)
 
 
-def reopened(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
-    """A running trial to go on with: what it has been given stays, the rest is sampled as it would have been."""
+def reopened(study: optuna.Study, frozen: FrozenTrial, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
+    """A trial to go on with: what it has been given stays, the rest is sampled as it would have been."""
+    study.sampler = sampler_for(sampler, run_seed, frozen.number, num_anchors)
     return optuna.Trial(study, frozen._trial_id)
+
+
+def report_epoch(trial: optuna.Trial, epoch: int, accuracy: float) -> None:
+    """Add a point to the curve that the dashboard shows; those that are there stay (a training done again)."""
+    with warnings.catch_warnings(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        warnings.filterwarnings("ignore", r"The reported value is ignored")
+        trial.report(accuracy, epoch)
 
 
 def ask_next(study: optuna.Study, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from pruneas.cost.count import count
-from pruneas.errors import StructureError
+from pruneas.errors import InputError, NetworkError, PruneasError, RunError, StructureError
 from pruneas.files import replacing
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
-from pruneas.training import DataSource, EpochRecord, Recipe, evaluate, fit
+from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
 
 Report = Callable[[Any], None]
 
@@ -84,7 +85,7 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
     network = build_widths(training.structure, training.widths, seed=training.seed)
     check_counts(network, training)
     data = training.data.load()
-    per_epoch = training.recipe.steps_per_epoch(len(data.train)) * min(training.recipe.batch_size, len(data.train))
+    per_epoch = images_per_epoch(training.recipe, len(data.train))
 
     def after_epoch(record: EpochRecord) -> None:
         report(Epoch(record.epoch, training.recipe.epochs, record.validation_accuracy, per_epoch))
@@ -113,6 +114,20 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
     )
 
 
+def images_per_epoch(recipe: Recipe, num_images: int) -> int:
+    """How many images an epoch trains on: whole batches."""
+    return recipe.steps_per_epoch(num_images) * min(recipe.batch_size, num_images)
+
+
+def concerns_all(outcome: Outcome) -> PruneasError | None:
+    """The error that ended a training, if it would end every other one, too: unreadable images, a full disk.
+
+    A network that cannot be built at some widths, or diverges at them, says nothing about others.
+    """
+    error = outcome.user_error
+    return error if isinstance(error, InputError) and not isinstance(error, NetworkError) else None
+
+
 def check_counts(network: nn.Module, training: Training) -> None:
     """Raises StructureError where fvcore's count of the built network is not the stored one."""
     found = count(network, training.structure.input_shape)
@@ -124,11 +139,16 @@ def check_counts(network: nn.Module, training: Training) -> None:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's state as safetensors, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a network's state as safetensors, whole or not at all. Raises RunError where the disk refuses."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(state, temporary)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{path}: cannot be written: {error}. Give the same command again when it can; it goes on where it was"
+        ) from error
 
 
 def outputs_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:

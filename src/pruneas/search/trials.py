@@ -2,38 +2,43 @@
 
 Trials are asked for in batches, one trial a worker, and all trials of a batch are asked for before any is trained. What
 is proposed then does not depend on which training ends first, so a search repeats exactly however many workers it has.
-A batch is written down before it is asked for: a search that was killed goes on in the middle of it.
+
+A search can be killed at any moment. A batch is written down before it is asked for, and every trial has its record in
+`trials/` before the study is told of it. What the study has asked for is therefore the plan, and the records are what
+was done: a trial that is open in the study but has a record is told from it, one that has none is trained (again, from
+the same widths and seed). So a record that was deleted is made anew, and a study that was deleted is asked the same
+questions again and told the recorded answers.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
+from pruneas.architecture import Quantity
 from pruneas.cost.model import CostModel, Widths
 from pruneas.cost.projection import project
 from pruneas.cost.widths import LegalWidths
-from pruneas.architecture import Quantity
 from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer, TrialLine
 from pruneas.search.parameters import Parametrisation
-from pruneas.search.records import SEARCH, TrialRecord
-from pruneas.search.study import ask_next, open_study, reopened, sampler_for
-from pruneas.search.train import Epoch, Training, TrainingRecord, train
+from pruneas.search.records import SEARCH, TrialRecord, num_trained, read_trials, trial_path
+from pruneas.search.study import ask_next, open_study, reopened, report_epoch
+from pruneas.search.train import Epoch, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
-from pruneas.training import DataSource, Job, Pool, Recipe
+from pruneas.training import DataSource, Job, Outcome, Pool, Recipe
 
 COPIES_IN_A_ROW = 20
 """After so many proposals in a row that were trained before, the space has nothing new to offer."""
 BATCH = "batch"
+"""The study's attribute that holds the number of the last batch's first trial, and how many trials it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,186 +62,187 @@ class Search:
     """Of the run: `study.db` and `trials/` are in it."""
 
     def run(self, pool: Pool, observer: Observer, worked: Callable[[int], None]) -> list[TrialRecord]:
-        """Run or go on until `num_trials` candidates are trained. Returns all trials, copies and failures included.
+        """Run or go on until `num_trials` candidates are trained, or nothing new is proposed any more.
 
-        `worked` is told of images trained on. Raises RunError where the study is not this search's.
+        Returns all trials, copies and failures included. `worked` is told of images trained on. Raises RunError where
+        the study or the records are not this search's.
         """
+        kept = {record.number: record for record in read_trials(self.folder)}
         study = open_study(self.folder / "study.db")
-        parametrisation = Parametrisation.around(list(self.anchors.values()), self.model, self.legal)
-        self._enqueue(study, parametrisation)
-        records = {record.number: record for record in read_trials(self.folder)}
-        for record in records.values():
-            observer.trial(self._line(record))
-        while True:
-            batch = self._batch(study, records)
-            if batch is None:
-                return [records[number] for number in sorted(records)]
-            asked = [(trial, self._widths(trial, parametrisation)) for trial in batch]
-            for record in self._evaluate(asked, records, pool, observer, worked):
-                write_json(self.folder / "trials" / f"{record.number:05}.json", record.to_json())
+        self._enqueue(study)
+        done: dict[int, TrialRecord] = {}
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number in kept:
+                done[trial.number] = kept[trial.number]
+                observer.trial(self._line(kept[trial.number]))
+        while batch := self._batch(study, done):
+            for record in self._evaluate(batch, kept, done, pool, observer, worked):
+                write_json(trial_path(self.folder, record.number), record.to_json())
                 self._tell(study, record)
-                records[record.number] = record
+                done[record.number] = record
                 observer.trial(self._line(record))
+        return [done[number] for number in sorted(done)]
 
-    def _enqueue(self, study: optuna.Study, parametrisation: Parametrisation) -> None:
+    # Asking ---------------------------------------------------------------------------------------------------------
+
+    def _parametrisation(self) -> Parametrisation:
+        return Parametrisation.around(list(self.anchors.values()), self.model, self.legal)
+
+    def _enqueue(self, study: optuna.Study) -> None:
         """The anchors are the first trials, with their exact widths: parameters alone could not give them back."""
-        known = {trial.user_attrs.get("origin") for trial in study.get_trials(deepcopy=False)}
-        if known and not set(self.anchors) <= known:
-            raise RunError(f"{self.folder / 'study.db'}: belongs to a search with other generators; use --fresh")
-        for name, widths in self.anchors.items():
-            if name not in known:
-                study.enqueue_trial(
-                    parametrisation.encode(widths),
-                    user_attrs={"origin": name, "exact_widths": self.model.mapping(widths)},
-                )
+        trials = study.get_trials(deepcopy=False)
+        known = {trial.user_attrs.get("origin") for trial in trials}
+        missing = [name for name in self.anchors if name not in known]
+        if missing and any(trial.state != TrialState.WAITING for trial in trials):
+            raise RunError(
+                f"{self.folder / 'study.db'}: belongs to a search without the generators {', '.join(missing)}; use "
+                "--fresh to begin anew"
+            )
+        parametrisation = self._parametrisation()
+        for name in missing:
+            widths = self.anchors[name]
+            study.enqueue_trial(
+                parametrisation.encode(widths),
+                user_attrs={"origin": name, "exact_widths": self.model.mapping(widths)},
+            )
 
-    def _batch(self, study: optuna.Study, records: Mapping[int, TrialRecord]) -> list[optuna.Trial] | None:
-        """The trials to train now: what is open of the last batch, or a new one; None when the search is over."""
+    def _batch(self, study: optuna.Study, done: Mapping[int, TrialRecord]) -> list[optuna.Trial]:
+        """The trials to do now: what is left of the last batch, or a new one. Empty when the search is over."""
+        parametrisation = self._parametrisation()
+
+        def drawn(trial: optuna.Trial) -> optuna.Trial:
+            """With every multiplier drawn now, so that the next one is asked for with this one in sight."""
+            for name, low, high in zip(parametrisation.names, parametrisation.low, parametrisation.high, strict=True):
+                trial.suggest_float(name, float(low), float(high), log=True)
+            return trial
+
+        asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        left = [trial for trial in asked if trial.number not in done]
         start, size = study.user_attrs.get(BATCH, (0, 0))
-        trials = study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING and trial.number in records:
-                self._tell(study, records[trial.number])  # killed between writing it down and telling
-        trials = study.get_trials(deepcopy=False)
-        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
-        if not any(trial.state == TrialState.RUNNING for trial in asked) and len(asked) >= start + size:
-            trained = [record for record in records.values() if record.copied_from is None]
-            missing = self.num_trials - len(trained)
-            last = [records[number].copied_from is not None for number in sorted(records)[-COPIES_IN_A_ROW:]]
-            if missing <= 0 or (len(last) == COPIES_IN_A_ROW and all(last)):
-                return None
+        if not left and len(asked) >= start + size:
+            missing = self.num_trials - num_trained(done.values())
+            if missing <= 0 or self.is_exhausted(done):
+                return []
             start, size = len(asked), min(self.workers, missing)
             study.set_user_attr(BATCH, (start, size))
-        # Open ones of this batch, then those that were not asked for yet.
-        batch = []
-        for frozen in asked:
-            if frozen.number >= start and frozen.state == TrialState.RUNNING:
-                study.sampler = sampler_for(self.sampler, self.seed, frozen.number, len(self.anchors))
-                batch.append(reopened(study, frozen))
-                self._suggest(batch[-1], study)
-        while len(asked) < start + size:
-            batch.append(ask_next(study, self.sampler, self.seed, len(self.anchors)))
-            self._suggest(batch[-1], study)
-            asked.append(study.get_trials(deepcopy=False)[batch[-1].number])
+        batch = [drawn(reopened(study, trial, self.sampler, self.seed, len(self.anchors))) for trial in left]
+        for _ in range(start + size - len(asked)):
+            batch.append(drawn(ask_next(study, self.sampler, self.seed, len(self.anchors))))
         return batch
 
-    def _suggest(self, trial: optuna.Trial, study: optuna.Study) -> None:
-        """Draw every multiplier now, so that the next trial of the batch is asked for with this one's in sight."""
-        parametrisation = Parametrisation.around(list(self.anchors.values()), self.model, self.legal)
-        for name, low, high in zip(parametrisation.names, parametrisation.low, parametrisation.high, strict=True):
-            trial.suggest_float(name, float(low), float(high), log=True)
+    @staticmethod
+    def is_exhausted(done: Mapping[int, TrialRecord]) -> bool:
+        """Whether the last proposals had all been trained before."""
+        last = [done[number].copied_from is not None for number in sorted(done)[-COPIES_IN_A_ROW:]]
+        return len(last) == COPIES_IN_A_ROW and all(last)
 
-    def _widths(self, trial: optuna.Trial, parametrisation: Parametrisation) -> Widths:
-        exact = trial.user_attrs.get("exact_widths")
-        if exact is not None:
-            return self.model.vector(exact)
-        return project(parametrisation.decode(trial.params), self.model, self.legal, self.most, self.quantity)
+    # Training -------------------------------------------------------------------------------------------------------
 
     def _evaluate(
         self,
-        asked: list[tuple[optuna.Trial, Widths]],
-        records: Mapping[int, TrialRecord],
+        batch: Sequence[optuna.Trial],
+        kept: Mapping[int, TrialRecord],
+        done: Mapping[int, TrialRecord],
         pool: Pool,
         observer: Observer,
         worked: Callable[[int], None],
     ) -> Iterator[TrialRecord]:
-        """Train what is new in a batch; widths that were trained before, or twice in the batch, are trained once."""
-        first = {
-            tuple(r.widths.values()): r.number
-            for r in records.values()
-            if r.copied_from is None and r.accuracy is not None
+        """The records of a batch's trials as they are finished. Widths that were trained before, or twice in the batch,
+        are trained once; a trial that has its record already is not trained."""
+        sources = {
+            _key(record): record
+            for record in done.values()
+            if record.copied_from is None and record.accuracy is not None
         }
-        done: dict[int, TrialRecord] = dict(records)
+        new: dict[str, tuple[optuna.Trial, TrialRecord]] = {}
         copies: list[TrialRecord] = []
-        jobs: dict[str, tuple[optuna.Trial, TrialRecord]] = {}
-        for trial, widths in asked:
-            record = TrialRecord(
-                number=trial.number,
-                origin=trial.user_attrs.get("origin", SEARCH),
-                widths=self.model.mapping(widths),
-                flops=int(self.model.flops(widths)),
-                params=int(self.model.params(widths)),
-                seed=derive(self.seed, "trial", trial.number),
-                accuracy=None,
-                loss=None,
-                curve=(),
-                seconds=0.0,
-                images=0,
-            )
+        for trial in batch:
+            record = self._untrained(trial)
             self._annotate(trial, record)
-            key = tuple(record.widths.values())
-            if key in first:
-                copies.append(replace(record, copied_from=first[key]))
+            if trial.number in kept:
+                record = self._kept(kept[trial.number], record)
+                sources.setdefault(_key(record), record)
+                yield record
+            elif _key(record) in sources:
+                copies.append(replace(record, copied_from=sources[_key(record)].number))
             else:
-                first[key] = trial.number
-                jobs[f"trial {trial.number}"] = (trial, record)
+                sources[_key(record)] = record
+                new[f"trial {trial.number}"] = trial, record
 
         def on_message(key: str, message: Any) -> None:
             if isinstance(message, Epoch):
-                trial = jobs[key][0]
-                trial.report(message.accuracy, message.epoch)
+                report_epoch(new[key][0], message.epoch, message.accuracy)
                 observer.training(key, message.epoch, message.epochs, message.accuracy)
                 worked(message.images)
 
-        tasks = [
-            Job(
-                key=key,
-                function=train,
-                arguments={
-                    "training": Training(
-                        structure=self.structure,
-                        widths=record.widths,
-                        flops=record.flops,
-                        params=record.params,
-                        data=self.data,
-                        recipe=self.recipe,
-                        seed=record.seed,
-                        device=self.device,
-                    )
-                },
-            )
-            for key, (_, record) in jobs.items()
-        ]
-        for outcome in pool.run(tasks, on_message):
-            _, record = jobs[outcome.key]
+        for outcome in pool.run([self._job(key, record) for key, (_, record) in new.items()], on_message):
             observer.trained(outcome.key)
-            if (
-                outcome.user_error is not None
-                and not isinstance(outcome.value, TrainingRecord)
-                and outcome.user_error.exit_code == 2
-            ):
-                raise outcome.user_error
-            if outcome.failure is not None:
-                record = replace(record, failure=outcome.failure)
-                observer.note(f"{outcome.key} failed: {outcome.failure}")
-            else:
-                value: TrainingRecord = outcome.value
-                record = replace(
-                    record,
-                    accuracy=value.validation_accuracy,
-                    loss=value.validation_loss,
-                    curve=tuple(epoch["validation_accuracy"] for epoch in value.epochs),
-                    seconds=value.seconds,
-                    images=value.images,
-                )
-            done[record.number] = record
+            record = _trained(new[outcome.key][1], outcome)
+            if record.failure is not None:
+                observer.note(f"{outcome.key} failed: {record.failure}")
+            sources[_key(record)] = record
             yield record
-        for record in copies:
-            source = done[record.copied_from] if record.copied_from is not None else record
-            yield replace(
-                record, accuracy=source.accuracy, loss=source.loss, curve=source.curve, failure=source.failure
+        for copy in copies:
+            source = sources[_key(copy)]
+            yield replace(copy, accuracy=source.accuracy, loss=source.loss, curve=source.curve, failure=source.failure)
+
+    def _untrained(self, trial: optuna.Trial) -> TrialRecord:
+        exact = trial.user_attrs.get("exact_widths")
+        if exact is not None:
+            widths = self.model.vector(exact)
+        else:
+            shape = self._parametrisation().decode(trial.params)
+            widths = project(shape, self.model, self.legal, self.most, self.quantity)
+        return TrialRecord(
+            number=trial.number,
+            origin=trial.user_attrs.get("origin", SEARCH),
+            widths=self.model.mapping(widths),
+            flops=int(self.model.flops(widths)),
+            params=int(self.model.params(widths)),
+            seed=derive(self.seed, "trial", trial.number),
+            accuracy=None,
+            loss=None,
+            curve=(),
+            seconds=0.0,
+            images=0,
+        )
+
+    def _kept(self, record: TrialRecord, planned: TrialRecord) -> TrialRecord:
+        if (dict(record.widths), record.seed) != (dict(planned.widths), planned.seed):
+            raise RunError(
+                f"{trial_path(self.folder, record.number)}: is not of this study: it has widths "
+                f"{list(record.widths.values())}, the study asks for {list(planned.widths.values())}. Delete it and it "
+                "is trained again, or use --fresh to begin anew"
             )
+        return record
+
+    def _job(self, key: str, record: TrialRecord) -> Job:
+        training = Training(
+            structure=self.structure,
+            widths=record.widths,
+            flops=record.flops,
+            params=record.params,
+            data=self.data,
+            recipe=self.recipe,
+            seed=record.seed,
+            device=self.device,
+        )
+        return Job(key=key, function=train, arguments={"training": training})
+
+    # Telling --------------------------------------------------------------------------------------------------------
 
     def _annotate(self, trial: optuna.Trial, record: TrialRecord) -> None:
-        """What the dashboard shows of a trial; kept once, a finished trial takes no more."""
+        """What the dashboard shows of a trial; once, for a finished trial takes no more."""
         if "widths" in trial.user_attrs:
             return
         trial.set_user_attr("origin", record.origin)
-        trial.set_user_attr("widths", " ".join(map(str, record.widths.values())))
         trial.set_user_attr("FLOPs", record.flops)
         trial.set_user_attr("share of base FLOPs", round(record.flops / self.model.base.flops, 5))
         trial.set_user_attr("params", record.params)
         trial.set_user_attr("seed", record.seed)
+        trial.set_user_attr(
+            "widths", " ".join(map(str, record.widths.values()))
+        )  # the last: it says that all are there
 
     def _tell(self, study: optuna.Study, record: TrialRecord) -> None:
         if record.accuracy is None:
@@ -258,23 +264,22 @@ class Search:
         )
 
 
-def read_trials(folder: Path) -> list[TrialRecord]:
-    """The finished trials of a run folder, in order. Raises RunError for a file that cannot be read."""
-    records = []
-    for path in sorted((folder / "trials").glob("*.json")):
-        try:
-            records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise RunError(
-                f"{path}: is not a trial's record ({error}); delete it and its trial is trained again"
-            ) from error
-    return records
+def _key(record: TrialRecord) -> tuple[int, ...]:
+    return tuple(record.widths.values())
 
 
-def best_candidates(records: list[TrialRecord], count: int) -> list[TrialRecord]:
-    """The trained candidates of highest validation accuracy, ties by lower loss, then by number."""
-    trained = [record for record in records if record.accuracy is not None and record.copied_from is None]
-    return sorted(trained, key=lambda r: (-(r.accuracy or 0.0), r.loss or 0.0, r.number))[:count]
-
-
-__all__ = ["FrozenTrial", "Search", "best_candidates", "read_trials"]
+def _trained(record: TrialRecord, outcome: Outcome) -> TrialRecord:
+    """The record with what came of its training. Raises what would befall every other training, too."""
+    if (error := concerns_all(outcome)) is not None:
+        raise error
+    if outcome.failure is not None:
+        return replace(record, failure=outcome.failure)
+    value: TrainingRecord = outcome.value
+    return replace(
+        record,
+        accuracy=value.validation_accuracy,
+        loss=value.validation_loss,
+        curve=tuple(epoch["validation_accuracy"] for epoch in value.epochs),
+        seconds=value.seconds,
+        images=value.images,
+    )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from pruneas.architecture import Architecture, Reference
-from pruneas.errors import ArchitectureError, StructureError
+from pruneas.errors import ArchitectureError, NetworkError, StructureError
 from pruneas.networks import make, provider
-from pruneas.structure.dye import trace_network
-from pruneas.structure.groups import Structure, find_groups
-from pruneas.structure.replay import constructors, sizes_of
+from pruneas.structure.dye import has_dyes, trace_network
+from pruneas.structure.groups import Dimension, Structure, find_groups
+from pruneas.structure.replay import Sizes, constructors, sizes_of
 
 Keep = Mapping[str, Sequence[int]]
 """Which channels of each group survive: positions in [0, base width), one per unit of width, ascending."""
@@ -31,13 +33,16 @@ def analyse(network: Reference, input_shape: tuple[int, ...]) -> Structure:
 def structure_of(module: nn.Module, network: Reference, input_shape: tuple[int, ...]) -> Structure:
     """The structure of a network that has been made already."""
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: tuple(t.shape) for name, t in named.items() if t.ndim and t.is_floating_point()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in named.items() if has_dyes(tensor)}
     try:
         trace = trace_network(module, [torch.empty(1, *input_shape)])
     except StructureError as error:
         raise StructureError(f"network {network} at input {'x'.join(map(str, input_shape))}: {error}") from error
     learned = frozenset(name for name, _ in module.named_parameters())
-    return find_groups(trace, network, input_shape, shapes, learned)
+    structure = find_groups(trace, network, input_shape, shapes, learned)
+    first = {id(tensor): name for name, tensor in named.items()}
+    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return replace(structure, aliases={name: first[id(t)] for name, t in every if name not in named})
 
 
 def describe(structure: Structure, widths: Mapping[str, int]) -> Architecture:
@@ -81,33 +86,29 @@ def build_widths(structure: Structure, widths: Mapping[str, int], *, seed: int |
         raise ArchitectureError(f"architecture of {structure.network}: " + "; ".join(complaints))
     shapes = shapes_at(structure, widths)
     with torch.random.fork_rng(devices=[]):
-        with constructors() as recording:
+        with constructors() as layers:
             base = make(structure.network)
-        names = recording.names(base)
+        # Tensors are found by identity: a shared one goes by the first of its names, a dropped layer's has none.
+        names = {id(tensor): name for name, tensor in [*base.named_parameters(), *base.named_buffers()]}
 
-        def sizes(index: int) -> Mapping[str, object] | None:
-            name = names[index] if index < len(names) else None
-            if name is None:
-                return None
-            prefix = f"{name}." if name else ""
-            layer = recording.layers[index]
-            own = {
-                leaf: shapes[prefix + leaf]
-                for leaf, _ in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
-                if prefix + leaf in shapes
-            }
-            return sizes_of(layer, own)
+        def sizes(index: int) -> Sizes:
+            if index >= len(layers):
+                return {}
+            layer = layers[index]
+            own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+            asked = {leaf: shapes[names[id(tensor)]] for leaf, tensor in own if names.get(id(tensor)) in shapes}
+            return sizes_of(layer, asked)
 
         if seed is not None:
             torch.manual_seed(seed)
         try:
             with constructors(sizes) as replayed:
                 network = make(structure.network)
-        except ValueError as error:
-            raise StructureError(f"network {structure.network}: it cannot be rebuilt: {error}") from error
-    if len(replayed.layers) != len(recording.layers):
+        except NetworkError as error:
+            raise StructureError(f"it cannot be rebuilt at these widths: {error}") from error
+    if len(replayed) != len(layers):
         raise StructureError(
-            f"network {structure.network}: its factory made {len(recording.layers)} layers, then {len(replayed.layers)}: "
+            f"network {structure.network}: its factory made {len(layers)} layers, then {len(replayed)}: "
             "it must make the same layers each time"
         )
     _slice_hand_made(structure, network, widths, shapes)
@@ -124,26 +125,22 @@ def shapes_at(structure: Structure, widths: Mapping[str, int]) -> dict[str, tupl
     return shapes
 
 
-def _slice_hand_made(
-    structure: Structure, network: nn.Module, widths: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Cut the parameters that no constructor sized (layer scale, class token), then hold every shape to the asked one."""
-    keep = leading(structure, widths)
-    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    for name, shape in shapes.items():
-        tensor = named.get(name)
-        if tensor is not None and tuple(tensor.shape) == structure.shapes[name] != shape:
-            tensor.data = _surviving(structure, name, tensor.data, keep)
-        if tensor is None or tuple(tensor.shape) != shape:
-            found = None if tensor is None else tuple(tensor.shape)
-            raise StructureError(
-                f"network {structure.network}: rebuilt, its parameter {name!r} must have shape {shape}, found {found}"
-            )
-
-
 def leading(structure: Structure, widths: Mapping[str, int]) -> dict[str, list[int]]:
     """The first channels of every group: what to keep where it does not matter which."""
     return {group.name: list(range(widths[group.name])) for group in structure.groups}
+
+
+def surviving(structure: Structure, keep: Keep) -> dict[Dimension, npt.NDArray[np.int64]]:
+    """For every parameter dimension the indices that belong to channels that survive, ascending."""
+    starts = np.cumsum([0, *structure.widths.values()])
+    stays = np.zeros(starts[-1] + 1, dtype=np.bool_)
+    for start, name in zip(starts, structure.widths, strict=False):
+        stays[start + np.asarray(keep[name], dtype=np.int64)] = True
+    stays[-1] = True  # where indices that are fixed are sent
+    return {
+        dimension: np.flatnonzero(stays[np.where(layout.groups < 0, -1, starts[layout.groups] + layout.positions)])
+        for dimension, layout in structure.layouts.items()
+    }
 
 
 def inherit(structure: Structure, state: Mapping[str, torch.Tensor], keep: Keep) -> dict[str, torch.Tensor]:
@@ -151,21 +148,28 @@ def inherit(structure: Structure, state: Mapping[str, torch.Tensor], keep: Keep)
 
     Tensors that tracing did not dye (counters) are taken as they are.
     """
-    return {
-        name: _surviving(structure, name, tensor, keep) if name in structure.shapes else tensor.clone()
-        for name, tensor in state.items()
-    }
+    indices = surviving(structure, keep)
+    return {name: _cut(structure.aliases.get(name, name), t, indices).clone() for name, t in state.items()}
 
 
-def _surviving(structure: Structure, name: str, tensor: torch.Tensor, keep: Keep) -> torch.Tensor:
-    kept = [np.zeros(group.width, dtype=np.bool_) for group in structure.groups]
-    for group, mask in zip(structure.groups, kept, strict=True):
-        mask[list(keep[group.name])] = True
+def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArray[np.int64]]) -> torch.Tensor:
     for dim in range(tensor.ndim):
-        layout = structure.layouts[name, dim]
-        stays = np.ones(len(layout.groups), dtype=np.bool_)
-        for index, mask in enumerate(kept):
-            mine = layout.groups == index
-            stays[mine] = mask[layout.positions[mine]]
-        tensor = tensor.index_select(dim, torch.from_numpy(np.flatnonzero(stays)).to(tensor.device))
-    return tensor.clone()
+        if (name, dim) in indices:
+            tensor = tensor.index_select(dim, torch.from_numpy(indices[name, dim]).to(tensor.device))
+    return tensor
+
+
+def _slice_hand_made(
+    structure: Structure, network: nn.Module, widths: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Cut parameters that no constructor sized (layer scale, class token), then hold every shape to the asked one."""
+    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for name, shape in shapes.items():
+        tensor = named.get(name)
+        if tensor is not None and tuple(tensor.shape) == structure.shapes[name] != shape:
+            tensor.data = _cut(name, tensor.data, surviving(structure, leading(structure, widths))).clone()
+        if tensor is None or tuple(tensor.shape) != shape:
+            found = None if tensor is None else tuple(tensor.shape)
+            raise StructureError(
+                f"network {structure.network}: rebuilt, its parameter {name!r} must have shape {shape}, found {found}"
+            )

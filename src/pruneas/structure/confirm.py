@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from pruneas.errors import PruneasError, StructureError
-from pruneas.structure.build import build_widths, structure_of
+from pruneas.structure.build import build_widths, leading, structure_of, surviving
 from pruneas.structure.groups import Group, Structure
 
 
@@ -60,4 +61,11 @@ def _breaks(structure: Structure, groups: Sequence[Group]) -> str | None:
     differing = [name for name in asked if asked[name] != got.get(name)]
     if differing or len(got) != len(asked):
         return f"at other widths its groups come out differently ({', '.join(differing[:3])})"
+    for (name, dim), stays in surviving(structure, leading(structure, widths)).items():
+        layout, mine = structure.layouts[name, dim], found.layouts[name, dim]
+        if not (
+            np.array_equal(layout.groups[stays], mine.groups)
+            and np.array_equal(layout.positions[stays], mine.positions)
+        ):
+            return f"at other widths its channels come out in another order (dimension {dim} of {name})"
     return None

@@ -12,6 +12,7 @@ constant, zeros of a padding. Element value 0 means the same for that element.
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ from pruneas.errors import StructureError
 
 Ids = npt.NDArray[np.int64]
 Planes = tuple[torch.Tensor, ...]
+KERNEL = "the kernel's size"
+"""Why the places of a convolution's kernel cannot change: too plain a reason to be reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Trace:
     """What one forward pass told. Dye `first[name, dim] + i` is index i of that dimension; 0 is no dye.
 
     `weights` holds, for each use of a weight that combines channels, the dyes of its output and its input dimension.
+    `evaluated` says of each dye whether evaluation mode used it. Shape (dyes then given out,).
     """
 
     first: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -58,6 +62,7 @@ class Trace:
     frozen: dict[int, str] = field(default_factory=dict)
     weights: list[tuple[Ids, Ids]] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
+    evaluated: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def dimension(self, name: str, dim: int, size: int) -> Ids:
         """New dyes for a parameter dimension; none for a size of 1, which cannot shrink."""
@@ -89,24 +94,39 @@ class Trace:
         self.unite(dyes, np.full_like(dyes, mark))
         return mark
 
+    def met(self) -> npt.NDArray[np.bool_]:
+        """Which dyes some operator has used so far. Shape (count,)."""
+        met = np.zeros(self.count, dtype=np.bool_)
+        for a, b in [*self.edges, *self.weights]:
+            met[a] = met[b] = True
+        met[0] = True
+        return met
+
     def counted(self, kind: str, factor: int, a: Ids, b: Ids | None = None) -> None:
         self.operations.append(Operation(kind, factor, a, b))
 
 
 class DyeTensor(torch.Tensor):
-    """A tensor of dyes that passes for a float tensor of the same shape."""
+    """A tensor of dyes that passes for one of values; `base` is what it is a view of."""
 
     planes: Planes
-    trace: Trace
+    tracing: Trace
     base: DyeTensor | None
 
     @staticmethod
-    def __new__(cls, shape: Sequence[int], planes: Planes, trace: Trace, base: DyeTensor | None = None) -> DyeTensor:
-        tensor = torch.Tensor._make_wrapper_subclass(cls, torch.Size(shape), dtype=torch.float32)  # type: ignore[attr-defined]
-        tensor.planes, tensor.trace, tensor.base = planes, trace, base
-        return tensor  # type: ignore[no-any-return]
+    def __new__(
+        cls,
+        shape: Sequence[int],
+        planes: Planes,
+        tracing: Trace,
+        base: DyeTensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> DyeTensor:
+        tensor = torch.Tensor._make_wrapper_subclass(cls, torch.Size(shape), dtype=dtype)
+        tensor.planes, tensor.tracing, tensor.base = planes, tracing, base
+        return tensor
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
     def __repr__(self) -> str:  # type: ignore[override]
@@ -117,11 +137,9 @@ class DyeTensor(torch.Tensor):
         dim %= self.ndim
         for plane in self.planes:
             varies = varying(plane)
-            if varies == {dim} or (self.shape[dim] == 1 and not varies and len(self.planes) == 1):
+            if varies == {dim} or (not varies and len(self.planes) == 1):
                 index = tuple(slice(None) if d == dim else 0 for d in range(self.ndim))
                 return plane[index].numpy().astype(np.int64)
-            if not varies and len(self.planes) == 1 and plane.numel():
-                return np.full(self.shape[dim], int(plane.flatten()[0]), dtype=np.int64)
             if dim in varies:
                 return None
         return np.zeros(self.shape[dim], dtype=np.int64)
@@ -135,19 +153,19 @@ class DyeTensor(torch.Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        from pruneas.structure.rules import SEEN
+        from pruneas.structure.combine import SEEN
 
         if func in SEEN:
             SEEN[func](*args, **(kwargs or {}))
         return super().__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         from pruneas.structure.rules import apply
 
-        trace = next(leaf.trace for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor))
+        trace = next(leaf.tracing for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor))
         return apply(trace, func, tuple(args), dict(kwargs or {}))
 
 
@@ -179,22 +197,47 @@ def settle(plane: torch.Tensor) -> torch.Tensor:
 def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     """Run the network once, in evaluation mode, on dyes.
 
-    `inputs` give the shapes of the arguments, batch of 1 included. Raises StructureError where the pass fails.
+    Where that leaves parameters out (auxiliary heads), once more in training mode, with a batch of two, so that what
+    they read shrinks with the rest; its operators are not counted. `inputs` give the shapes of the arguments, batch of
+    1 included. Raises StructureError where a pass fails.
     """
     trace = Trace()
     tensors: dict[str, torch.Tensor] = {}
-    named = [*network.named_parameters(), *network.named_buffers()]
-    for name, tensor in named:
-        if tensor.ndim == 0 or not tensor.is_floating_point():
-            continue
-        planes = []
-        for dim, size in enumerate(tensor.shape):
-            dyes = trace.dimension(name, dim, size)
-            if size == 1:
-                continue
-            shape = [size if d == dim else 1 for d in range(tensor.ndim)]
-            planes.append(torch.from_numpy(dyes).view(shape).expand(tensor.shape))
-        tensors[name] = DyeTensor(tensor.shape, tuple(planes), trace)
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        tensors[name] = _dyed(trace, name, tensor) if has_dyes(tensor) else tensor.detach().clone()
+    _run(trace, network, tensors, inputs, training=False)
+    trace.evaluated = trace.met()
+    learned = np.concatenate([tensor.dyes() for tensor in tensors.values() if isinstance(tensor, DyeTensor)])
+    if not trace.evaluated[learned].all():
+        counted = list(trace.operations)
+        _run(trace, network, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
+        trace.operations = counted
+    return trace
+
+
+def has_dyes(tensor: torch.Tensor) -> bool:
+    """Whether a parameter or buffer has dimensions that could change; counters do not."""
+    return tensor.ndim > 0 and tensor.is_floating_point()
+
+
+def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
+    planes = []
+    for dim, size in enumerate(tensor.shape):
+        dyes = trace.dimension(name, dim, size)
+        if size > 1:
+            view = [size if d == dim else 1 for d in range(tensor.ndim)]
+            planes.append(torch.from_numpy(dyes).view(view).expand(tensor.shape))
+    return DyeTensor(tensor.shape, tuple(planes), trace, dtype=tensor.dtype)
+
+
+def _run(
+    trace: Trace,
+    network: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    *,
+    training: bool,
+) -> None:
     arguments = []
     for position, tensor in enumerate(inputs):
         mark = trace.freeze(
@@ -202,24 +245,22 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
         )
         plane = torch.full((1,) * tensor.ndim, mark, dtype=torch.int64).expand(tensor.shape)
         arguments.append(DyeTensor(tensor.shape, (plane,), trace))
-    was_training = [(module, module.training) for module in network.modules()]
+    modes = [(module, module.training) for module in network.modules()]
     try:
-        network.eval()
+        network.train(training)
         with torch.no_grad():
-            output = torch.func.functional_call(network, tensors, tuple(arguments))
-    except StructureError:
-        raise
+            output = torch.func.functional_call(network, dict(tensors), tuple(arguments))
     except Exception as error:
-        raise StructureError(
-            f"the network cannot be traced: {type(error).__name__}: {error} ({user_line(error)})"
-        ) from error
+        mode = " in training mode, which parts of it need" if training else ""
+        # Rules say what failed and where by themselves.
+        what = error if isinstance(error, StructureError) else f"{type(error).__name__}: {error} ({user_line(error)})"
+        raise StructureError(f"the network cannot be traced{mode}: {what}") from error
     finally:
-        for module, training in was_training:
-            module.training = training
+        for module, mode_before in modes:
+            module.training = mode_before
     for leaf in tree_flatten(output)[0]:
         if isinstance(leaf, DyeTensor):
             trace.freeze(leaf.dyes(), "the network's output")
-    return trace
 
 
 def to_meta(tree: Any) -> Any:
@@ -233,15 +274,19 @@ def to_meta(tree: Any) -> Any:
     return tree_map(convert, tree)
 
 
-_HERE, _TORCH, _STDLIB = str(Path(__file__).parent), str(Path(torch.__path__[0])), sysconfig.get_path("stdlib")
+_OURS = f"{Path(__file__).parent}{os.sep}"
+_TORCH = f"{torch.__path__[0]}{os.sep}"
+_STDLIB = f"{sysconfig.get_path('stdlib')}{os.sep}"
 
 
 def user_line(error: BaseException | None = None) -> str:
-    """The innermost line outside of torch and this package: where in the user's code an operator was called."""
+    """The innermost line of the network's own code: where an operator was called, or where `error` came from."""
     frames = traceback.extract_tb(error.__traceback__) if error else traceback.extract_stack()
     for frame in reversed(frames):
         file = frame.filename
+        if frame.name == _run.__name__ and file == __file__:
+            break  # everything further out only called us
         stdlib = file.startswith(_STDLIB) and "site-packages" not in file
-        if not (file.startswith((_HERE, _TORCH, "<")) or stdlib):
+        if not (file.startswith((_OURS, _TORCH, "<")) or stdlib):
             return f"{file}:{frame.lineno}"
     return "no line known"

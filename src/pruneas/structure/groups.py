@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,11 +15,14 @@ from scipy import sparse
 
 from pruneas.architecture import Reference
 from pruneas.errors import StructureError
-from pruneas.structure.dye import Ids, Trace
+from pruneas.structure.dye import KERNEL, Ids, Trace
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
 """A parameter's or buffer's name and one of its dimensions."""
+Membership = tuple[tuple[Dimension, int], ...]
+"""Dimensions that a channel is part of, each with how many of its indices the channel takes."""
+SINGLE = "a size of one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What the indices of one parameter dimension belong to: group (-1: fixed) and position within it. Shape (size,)."""
+    """What the indices of a parameter dimension belong to: group (-1: fixed) and position within it. Shape (size,)."""
 
     groups: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
@@ -85,6 +89,7 @@ class Structure:
     """What tracing found about a network at an input shape.
 
     `frozen`: groups that tracing found, but whose change breaks the network, with the reason (see `confirm.py`).
+    `aliases`: further names of shared tensors, each with the name that everything else here knows them by.
     """
 
     network: Reference
@@ -96,6 +101,7 @@ class Structure:
     operations: tuple[CountedOperation, ...]
     fixed: tuple[Fixed, ...]
     frozen: Mapping[str, str]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -129,75 +135,41 @@ def find_groups(
 
     `shapes` are those of all parameters and floating-point buffers, `learned` the names that are parameters.
     """
+    ids = {d: np.arange(first, first + trace.sizes[d]) for d, first in trace.first.items()}
     channel, reasons = _channels(trace)
-    dimensions = list(trace.first)
-    ids = {d: np.arange(trace.first[d], trace.first[d] + trace.sizes[d]) for d in dimensions}
+    of = {dimension: channel[mine] for dimension, mine in ids.items()}
+    _retire_unused(trace, channel, reasons)
     outs, ins = _roles(trace)
-    met = np.zeros(trace.count, dtype=np.bool_)
-    for a, b in [*trace.edges, *trace.weights]:
-        met[a] = met[b] = True
-
-    # How many indices of each dimension each channel takes; channels with equal rows form a group.
-    pairs = np.concatenate(
-        [np.stack([channel[ids[d]], np.full(len(ids[d]), index)], axis=1) for index, d in enumerate(dimensions)]
-    )
-    unique, counts = np.unique(pairs, axis=0, return_counts=True)
-    starts = np.flatnonzero(np.r_[True, unique[1:, 0] != unique[:-1, 0]])
-    ends = np.r_[starts[1:], len(unique)]
-    by_membership: dict[bytes, list[int]] = {}
-    rows: dict[bytes, list[tuple[int, int]]] = {}
-    for dimension in dimensions:  # what evaluation never runs (auxiliary heads) is nothing to search
-        for alone in channel[ids[dimension]][~met[ids[dimension]]]:
-            reasons.setdefault(int(alone), "no operator uses it in evaluation mode")
-    for start, end in zip(starts, ends, strict=True):
-        name = int(unique[start, 0])
-        if name in reasons:
-            continue
-        row = np.stack([unique[start:end, 1], counts[start:end]], axis=1)
-        key = row.tobytes()
-        by_membership.setdefault(key, []).append(name)
-        rows[key] = [(int(a), int(b)) for a, b in row]
-
-    first_seen: dict[int, int] = {}
-    for dye in range(len(channel) - 1, 0, -1):
-        first_seen[int(channel[dye])] = dye
 
     def role(dimension: Dimension) -> Role:
         mine = ids[dimension]
         return "out" if outs[mine].any() else "in" if ins[mine].any() else "along"
 
-    roles = {dimension: role(dimension) for dimension in dimensions}
-    found = sorted(by_membership, key=lambda key: min(first_seen[c] for c in by_membership[key]))
+    # Groups in the order in which their first channel was dyed, and so their channels.
+    _, first_dye = np.unique(channel, return_index=True)
     groups: list[Group] = []
-    of_channel: dict[int, tuple[int, int]] = {}
-    taken: dict[str, int] = {}
-    for key in found:
+    of_channel = np.full((len(first_dye), 2), -1, dtype=np.int64)  # group and position within it
+    taken: Counter[str] = Counter()
+    memberships = _memberships(of, reasons)
+    for membership in sorted(memberships, key=lambda key: first_dye[memberships[key]].min()):
         members = tuple(
-            Member(
-                parameter=dimensions[index][0],
-                dim=dimensions[index][1],
-                role=roles[dimensions[index]],
-                multiplicity=multiplicity,
-            )
-            for index, multiplicity in rows[key]
+            Member(parameter=name, dim=dim, role=role((name, dim)), multiplicity=times)
+            for (name, dim), times in membership
         )
         if not any(member.parameter in learned for member in members):
             continue
-        producers = [m for m in members if m.role == "out"] or list(members)
-        name = producers[0].parameter.rpartition(".")[0] or producers[0].parameter
-        taken[name] = taken.get(name, 0) + 1
-        if taken[name] > 1:
-            name = f"{name}[{taken[name] - 1}]"
-        channels = sorted(by_membership[key], key=lambda c: first_seen[c])
-        of_channel |= {c: (len(groups), position) for position, c in enumerate(channels)}
-        groups.append(Group(name=name, width=len(channels), members=members))
+        producer = next((member for member in members if member.role == "out"), members[0]).parameter
+        name = producer.rpartition(".")[0] or producer
+        taken[name] += 1
+        channels = sorted(memberships[membership], key=lambda c: first_dye[c])
+        of_channel[channels] = [(len(groups), position) for position in range(len(channels))]
+        unique_name = name if taken[name] == 1 else f"{name}[{taken[name] - 1}]"
+        groups.append(Group(name=unique_name, width=len(channels), members=members))
 
-    layouts = {}
-    for dimension in dimensions:
-        table = np.array([of_channel.get(int(c), (-1, -1)) for c in channel[ids[dimension]]], dtype=np.int64)
-        table = table.reshape(-1, 2)
-        layouts[dimension] = Layout(groups=table[:, 0].copy(), positions=table[:, 1].copy())
-    group_of_dye = np.array([of_channel.get(int(c), (-1, -1))[0] for c in channel], dtype=np.int64)
+    layouts = {
+        dimension: Layout(groups=of_channel[mine, 0], positions=of_channel[mine, 1]) for dimension, mine in of.items()
+    }
+    group_of_dye = of_channel[channel, 0]
     widths = np.array([group.width for group in groups], dtype=np.int64)
     operations = tuple(
         CountedOperation(
@@ -208,13 +180,6 @@ def find_groups(
         )
         for operation in trace.operations
     )
-    fixed = []
-    for name, dim in dimensions:
-        mine = channel[ids[name, dim]]
-        for reason in dict.fromkeys(reasons[int(c)] for c in mine if int(c) in reasons):
-            size = sum(reasons.get(int(c)) == reason for c in mine)
-            if name in learned and reason not in ("the kernel's size", "no dye"):
-                fixed.append(Fixed(parameter=name, dim=dim, size=size, reason=reason))
     return Structure(
         network=network,
         input_shape=input_shape,
@@ -223,9 +188,43 @@ def find_groups(
         shapes=shapes,
         learned=learned,
         operations=operations,
-        fixed=tuple(fixed),
+        fixed=tuple(fixed for dimension in of if dimension[0] in learned for fixed in _fixed(dimension, of, reasons)),
         frozen={},
     )
+
+
+def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:
+    """Channels that evaluation never runs (inside of auxiliary heads) are nothing to search."""
+    used = np.zeros(len(channel), dtype=np.bool_)
+    used[channel[: len(trace.evaluated)][trace.evaluated]] = True
+    for alone in channel[~used[channel]]:
+        reasons.setdefault(int(alone), "no operator uses it in evaluation mode")
+
+
+def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, list[int]]:
+    """The channels that can change, by which dimensions they are part of: equal ones form a group."""
+    dimensions = list(of)
+    pairs = np.concatenate([np.stack([of[d], np.full(len(of[d]), k)], axis=1) for k, d in enumerate(dimensions)])
+    unique, counts = np.unique(pairs, axis=0, return_counts=True)
+    starts = np.flatnonzero(np.r_[True, unique[1:, 0] != unique[:-1, 0]])
+    found: dict[Membership, list[int]] = {}
+    for start, end in zip(starts, [*starts[1:], len(unique)], strict=True):
+        channel = int(unique[start, 0])
+        if channel not in reasons:
+            rows = zip(unique[start:end, 1], counts[start:end], strict=True)
+            found.setdefault(tuple((dimensions[k], int(times)) for k, times in rows), []).append(channel)
+    return found
+
+
+def _fixed(dimension: Dimension, of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> list[Fixed]:
+    """What of a parameter dimension cannot change; kernels' sizes and single channels go without saying."""
+    found = Counter(reasons[int(c)] for c in of[dimension] if int(c) in reasons)
+    name, dim = dimension
+    return [
+        Fixed(parameter=name, dim=dim, size=size, reason=reason)
+        for reason, size in found.items()
+        if reason not in (KERNEL, SINGLE)
+    ]
 
 
 def _channels(trace: Trace) -> tuple[Ids, dict[int, str]]:
@@ -235,7 +234,7 @@ def _channels(trace: Trace) -> tuple[Ids, dict[int, str]]:
     graph = sparse.coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(trace.count, trace.count))
     _, labels = sparse.csgraph.connected_components(graph, directed=False)
     channel = labels.astype(np.int64)
-    reasons: dict[int, str] = {int(channel[0]): "no dye"}
+    reasons: dict[int, str] = {int(channel[0]): SINGLE}
     for mark, reason in trace.frozen.items():
         reasons.setdefault(int(channel[mark]), reason)
     return channel, reasons

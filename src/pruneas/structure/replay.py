@@ -10,33 +10,26 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.module import _IncompatibleKeys
 
 Sizes = Mapping[str, Any]
 """Constructor arguments to put in place of the factory's."""
 
 
-@dataclass(slots=True)
-class Recording:
-    """The sized layers a factory constructed, in order; kept alive so that their ids stay theirs."""
-
-    layers: list[nn.Module] = field(default_factory=list)
-
-    def names(self, network: nn.Module) -> list[str | None]:
-        """Where each of them ended up in the network; None for those it dropped."""
-        names = {id(module): name for name, module in network.named_modules()}
-        return [names.get(id(layer)) for layer in self.layers]
-
-
 @contextmanager
-def constructors(sizes: Callable[[int], Sizes | None] = lambda _: None) -> Iterator[Recording]:
-    """While this holds, layer k is constructed with `sizes(k)` in place of the arguments of these names."""
-    recording = Recording()
+def constructors(sizes: Callable[[int], Sizes] = lambda _: {}) -> Iterator[list[nn.Module]]:
+    """While this holds, layer k is constructed with `sizes(k)` in place of the arguments of these names.
+
+    Gives the layers constructed so far, in order. Weights are not loaded meanwhile: what a factory fetches fits its own
+    widths alone, and what is built is to be fresh.
+    """
+    layers: list[nn.Module] = []
+    load = nn.Module.load_state_dict
     originals = {layer: layer.__init__ for layer in SIZED}
     depth = 0
 
@@ -49,8 +42,8 @@ def constructors(sizes: Callable[[int], Sizes | None] = lambda _: None) -> Itera
                 original(self, *args, **kwargs)
                 return
             bound = signature.bind(self, *args, **kwargs)
-            bound.arguments.update(sizes(len(recording.layers)) or {})
-            recording.layers.append(self)
+            bound.arguments.update(sizes(len(layers)))
+            layers.append(self)
             depth += 1
             try:
                 original(*bound.args, **bound.kwargs)
@@ -62,8 +55,10 @@ def constructors(sizes: Callable[[int], Sizes | None] = lambda _: None) -> Itera
     try:
         for layer, original in originals.items():
             layer.__init__ = patched(original)  # type: ignore[method-assign]
-        yield recording
+        nn.Module.load_state_dict = lambda *_, **__: _IncompatibleKeys([], [])  # type: ignore[method-assign]
+        yield layers
     finally:
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
         for layer, original in originals.items():
             layer.__init__ = original  # type: ignore[method-assign]
 
@@ -71,12 +66,10 @@ def constructors(sizes: Callable[[int], Sizes | None] = lambda _: None) -> Itera
 def sizes_of(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
     """The constructor arguments that give `layer` parameters of these shapes; `shapes` by parameter name.
 
-    Raises ValueError where no arguments do.
+    None of them where the layer's size does not show. Raises ValueError where no arguments do.
     """
-    for kind, rule in SIZED.items():
-        if isinstance(layer, kind):
-            return rule(layer, shapes)
-    return {}
+    rule = next(rule for kind, rule in SIZED.items() if isinstance(layer, kind))
+    return rule(layer, shapes) if "weight" in shapes or "running_mean" in shapes else {}
 
 
 def _convolution(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
@@ -100,14 +93,13 @@ def _linear(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
 
 def _channelwise(argument: str) -> Callable[[Any, Mapping[str, tuple[int, ...]]], Sizes]:
     def rule(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
-        shape = shapes.get("weight") or shapes.get("running_mean")
-        return {argument: shape[0]} if shape else {}
+        return {argument: (shapes.get("weight") or shapes["running_mean"])[0]}
 
     return rule
 
 
 def _layer_norm(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
-    return {"normalized_shape": shapes["weight"]} if "weight" in shapes else {}
+    return {"normalized_shape": shapes["weight"]}
 
 
 SIZED: Mapping[type[nn.Module], Callable[[Any, Mapping[str, tuple[int, ...]]], Sizes]] = {

@@ -1,8 +1,8 @@
 """What the operators of ATen do to dyes. At this level all ways of writing a layer look alike.
 
 Operators that move data need no rule of their own: they run on the planes. Pointwise ones unite the dyes of both
-sides. The few that combine dimensions bind them. An operator without a rule freezes what it touches, with its name and
-the user's line as the reason: nothing is skipped in silence.
+sides. The few that combine dimensions bind them (`combine.py`). An operator without a rule freezes what it touches,
+with its name and the user's line as the reason: nothing is skipped in silence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.utils._pytree import tree_iter, tree_map
 
 from pruneas.errors import StructureError
+from pruneas.structure.combine import COMBINATIONS, Arguments, Keywords
 from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, settle, to_meta, user_line, varying
 
 aten = torch.ops.aten
-Arguments = tuple[Any, ...]
-Keywords = dict[str, Any]
 
 
 def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -29,10 +27,15 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         target = args[0]
         result = apply_functional(trace, func, getattr(aten, name[:-1], packet), args, kwargs)
         if isinstance(target, DyeTensor):
+            if target.shape != result.shape:
+                raise StructureError(f"{name} changes a tensor's shape in place ({user_line()})")
             if target.base is not None:
                 dyes = np.concatenate([target.dyes(), target.base.dyes(), result.dyes()])
-                target.base.planes = _frozen(trace, dyes, f"{name} into a view", target.base.shape)
-            target.planes = result.planes if isinstance(result, DyeTensor) else ()
+                reason = f"{name} writes into a part of a tensor ({user_line()})"
+                target.base.planes = _frozen(trace, dyes, reason, target.base.shape)
+            target.planes = result.planes
+        else:
+            trace.freeze(_all_dyes(args, kwargs), f"{name} writes into a constant ({user_line()})")
         return target
     return apply_functional(trace, func, packet, args, kwargs)
 
@@ -41,19 +44,17 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     try:
         shapes = func(*to_meta(args), **to_meta(kwargs))
     except Exception as error:
-        raise StructureError(
-            f"{func}: its output's shape cannot be told without values: {error} ({user_line()})"
-        ) from error
+        raise StructureError(f"{func}: {error} ({user_line()})") from error
     if packet in RULES:
         planes = RULES[packet](trace, shapes, args, kwargs)
-    elif packet in MOVES or func.is_view:
+    elif (packet in MOVES or func.is_view) and not _has_complex((shapes, args)):
         planes = _moved(trace, func, packet, shapes, args, kwargs)
     elif packet in SAME_SHAPE or torch.Tag.pointwise in func.tags:
         planes = _pointwise(trace, shapes, args, kwargs)
     elif packet in SPATIAL:
         planes = _spatial(trace, shapes, args, kwargs)
     elif packet in REDUCTIONS:
-        planes = _reduced(trace, shapes, args, kwargs)
+        planes = _reduced(trace, func, shapes, args, kwargs)
     elif packet in FILLS:
         planes = ()
     else:
@@ -63,18 +64,19 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
         reason = f"{packet} has no rule here ({user_line()})"
         return tree_map(
             lambda leaf: (
-                DyeTensor(leaf.shape, _frozen(trace, dyes, reason, leaf.shape), trace)
+                DyeTensor(leaf.shape, _frozen(trace, dyes, reason, leaf.shape), trace, dtype=leaf.dtype)
                 if isinstance(leaf, torch.Tensor)
                 else leaf
             ),
             shapes,
         )
-    base = args[0] if func.is_view and args and isinstance(args[0], DyeTensor) else None
+    source = args[0] if func.is_view and args and isinstance(args[0], DyeTensor) else None
+    base = source if source is None or source.base is None else source.base
     if isinstance(shapes, torch.Tensor):
-        return DyeTensor(shapes.shape, planes, trace, base)
+        return DyeTensor(shapes.shape, planes, trace, base, shapes.dtype)
     # Of several outputs the rules describe the first, but for splits, which describe each.
     each = planes if packet in SPLITS else [planes] + [()] * (len(shapes) - 1)
-    made = [DyeTensor(leaf.shape, mine, trace, base) for leaf, mine in zip(shapes, each, strict=True)]
+    made = [DyeTensor(leaf.shape, mine, trace, base, leaf.dtype) for leaf, mine in zip(shapes, each, strict=True)]
     return type(shapes)(made) if isinstance(shapes, list) else tuple(made)
 
 
@@ -88,136 +90,8 @@ def _all_dyes(args: Arguments, kwargs: Keywords) -> Ids:
     return np.concatenate([*found, np.zeros(0, dtype=np.int64)])
 
 
-def _plane(dyes: Ids, dim: int, shape: Sequence[int]) -> torch.Tensor:
-    """A plane that holds these dyes along one dimension."""
-    view = [len(dyes) if d == dim % len(shape) else 1 for d in range(len(shape))]
-    return torch.from_numpy(np.ascontiguousarray(dyes)).view(view).expand(tuple(shape))
-
-
-# Operators that combine dimensions -----------------------------------------------------------------------------------
-
-
-def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
-    inputs, weight, bias, _, _, _, transposed, _, groups = args[:9]
-    if not isinstance(weight, DyeTensor) or not isinstance(inputs, DyeTensor):
-        return NotImplemented
-    channels = inputs.along(1)
-    rows, columns = weight.along(0), weight.along(1)
-    if channels is None or rows is None or columns is None or varying_beyond(inputs, {1}):
-        return NotImplemented
-    for dim in range(2, weight.ndim):
-        kernel = weight.along(dim)
-        if kernel is not None and kernel.any():
-            trace.freeze(kernel, "the kernel's size")
-    # The weight is (out, in / groups, ...), or (in, out / groups, ...) where transposed.
-    if groups == 1:
-        into, out_of = (rows, columns) if transposed else (columns, rows)
-        _bind(trace, channels, into)
-        trace.weights.append((out_of, into))
-    else:
-        trace.tie(channels, groups if weight.shape[1] > 1 or transposed else 1)
-        if weight.shape[1] == 1 and not transposed:  # depthwise: filter o sees channel o // multiplier alone
-            multiplier = len(rows) // len(channels)
-            trace.unite(np.repeat(channels, multiplier), rows)
-            if multiplier > 1:
-                for j in range(1, multiplier):
-                    trace.unite(rows[0::multiplier], rows[j::multiplier])
-            out_of = rows
-        elif transposed:
-            _bind(trace, channels, rows)
-            trace.tie(rows, groups)
-            trace.weights.append((columns, rows))
-            out_of = np.tile(columns, groups)
-        else:
-            _bind(trace, channels, np.tile(columns, groups))
-            trace.tie(rows, groups)
-            trace.weights.append((rows, columns))
-            out_of = rows
-    if isinstance(bias, DyeTensor):
-        trace.unite(out_of, _or_zeros(bias.along(0), out_of))
-    places = int(np.prod((inputs if transposed else out).shape[2:])) * int(np.prod(weight.shape[2:]))
-    trace.counted("conv", places, rows, columns)
-    return (_plane(out_of, 1, out.shape),)
-
-
-def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
-    a, b = args[-2:]
-    if not isinstance(a, DyeTensor) or not isinstance(b, DyeTensor):
-        return NotImplemented
-    left, right, columns = a.along(-1), b.along(0), b.along(1)
-    if left is None or right is None or columns is None or varying_beyond(a, {a.ndim - 1}):
-        return NotImplemented
-    _bind(trace, left, right)
-    trace.weights.append((columns, right))
-    if len(args) == 3 and isinstance(args[0], DyeTensor):
-        trace.unite(columns, _or_zeros(args[0].along(-1), columns))
-    trace.counted("linear", int(np.prod(a.shape[:-1])), right, columns)
-    return (_plane(columns, -1, out.shape),)
-
-
-def _batch_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    inputs, *tensors = args[:5]
-    channels = inputs.along(1)
-    if channels is None or varying_beyond(inputs, {1}):
-        return NotImplemented
-    for tensor in tensors:
-        if isinstance(tensor, DyeTensor):
-            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
-    affine = 2 if isinstance(tensors[0], DyeTensor) else 1
-    trace.counted("batch_norm", affine * (inputs.numel() // max(1, inputs.shape[1])), _named(channels, tensors))
-    return inputs.planes if any(channels) else (_plane(_named(channels, tensors), 1, inputs.shape),)
-
-
-def _layer_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    inputs, shape, *tensors = args[:4]
-    if len(shape) != 1:
-        return NotImplemented
-    channels = inputs.along(-1)
-    if channels is None or varying_beyond(inputs, {inputs.ndim - 1}):
-        return NotImplemented
-    for tensor in tensors:
-        if isinstance(tensor, DyeTensor):
-            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
-    affine = 5 if isinstance(tensors[0], DyeTensor) else 4
-    trace.counted("layer_norm", affine * (inputs.numel() // max(1, inputs.shape[-1])), channels)
-    return inputs.planes
-
-
-def _group_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    inputs, weight, bias, *_, groups, _ = args
-    channels = inputs.along(1)
-    if channels is None or varying_beyond(inputs, {1}):
-        return NotImplemented
-    trace.tie(channels, groups)
-    for tensor in (weight, bias):
-        if isinstance(tensor, DyeTensor):
-            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
-    affine = 5 if isinstance(weight, DyeTensor) else 4
-    trace.counted("group_norm", affine * (inputs.numel() // max(1, inputs.shape[1])), channels)
-    return inputs.planes
-
-
-def _bind(trace: Trace, inputs: Ids, parameter: Ids) -> None:
-    """A parameter reads a tensor's dimension: same dyes; what has none (zeros of a padding) cannot change its size."""
-    trace.unite(inputs, parameter)
-    bare = (inputs == 0) & (parameter != 0)
-    if bare.any():
-        trace.freeze(parameter[bare], f"it reads values that come from no layer ({user_line()})")
-
-
-def _or_zeros(dyes: Ids | None, like: Ids) -> Ids:
-    return np.zeros_like(like) if dyes is None or len(dyes) != len(like) else dyes
-
-
-def _named(channels: Ids, tensors: Sequence[Any]) -> Ids:
-    for tensor in tensors:
-        if not channels.any() and isinstance(tensor, DyeTensor):
-            return _or_zeros(tensor.along(0), channels)
-    return channels
-
-
-def varying_beyond(tensor: DyeTensor, dims: set[int]) -> bool:
-    return any(varying(plane) - dims for plane in tensor.planes)
+def _has_complex(tree: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) and leaf.is_complex() for leaf in tree_iter(tree))
 
 
 # Operators that move data --------------------------------------------------------------------------------------------
@@ -237,13 +111,16 @@ def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, k
     for level in range(max(len(source.planes) for source in sources) if sources else 0):
 
         def stand_in(leaf: Any, level: int = level) -> Any:
-            if isinstance(leaf, DyeTensor):
-                zeros = torch.zeros((1,) * leaf.ndim, dtype=torch.int64).expand(leaf.shape)
-                return leaf.planes[level] if level < len(leaf.planes) else zeros
+            if isinstance(leaf, DyeTensor) and level < len(leaf.planes):
+                return leaf.planes[level]
+            if isinstance(leaf, DyeTensor) or (isinstance(leaf, torch.Tensor) and packet in JOINS):
+                return torch.zeros((1,) * leaf.ndim, dtype=torch.int64).expand(leaf.shape)
             return leaf
 
         moved_args, moved_kwargs = tree_map(stand_in, (args, kwargs))
         moved_kwargs.pop("dtype", None)
+        if packet is aten.constant_pad_nd:
+            moved_args, moved_kwargs = moved_args[:2], {}  # what is padded has no dye, whatever its value
         if packet in RESHAPES:
             results.append(moved_args[0].reshape(shapes.shape))
         elif packet in COPIES:
@@ -274,8 +151,13 @@ def _tie_split_dimensions(trace: Trace, source: DyeTensor, shape: Sequence[int])
         if taken == 1 and given > 1:
             dyes = source.along(before[0][0])
             if dyes is not None:
-                trace.tie(dyes, after[0])
+                trace.tie(dyes, int(np.prod(after[: given - 1])))
         before, after = before[taken:], after[given:]
+
+
+def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    source = args[1]
+    return tuple(plane.expand(out.shape) for plane in source.planes) if isinstance(source, DyeTensor) else ()
 
 
 # Operators that keep dyes where they are -----------------------------------------------------------------------------
@@ -285,24 +167,37 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
     if not isinstance(out, torch.Tensor):
         out = out[0]
     planes: list[torch.Tensor] = []
+    constant: list[torch.Tensor] = []
     for source in (leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)):
         if source.ndim > out.ndim:
             return NotImplemented
         for plane in source.planes:
-            _join(trace, planes, plane.expand(out.shape))
+            if varying(plane):
+                _join(trace, planes, plane.expand(out.shape))
+            elif plane.numel():
+                constant.append(plane.expand(out.shape))
+    # One dye for a whole tensor (the network's input, whatever is frozen) meets the dyes of every dimension.
+    for single in constant:
+        dye = single[(0,) * single.ndim].item()
+        for index, plane in enumerate(planes):
+            met = np.unique(compact(plane).numpy())
+            trace.unite(met, np.full_like(met, dye))
+            planes[index] = torch.where(plane != 0, plane, dye)
+        if not planes:
+            planes.append(single)
     return tuple(settle(plane) for plane in planes)
 
 
 def _join(trace: Trace, planes: list[torch.Tensor], plane: torch.Tensor) -> None:
-    """Unite a plane with the one that runs along the same dimensions, or add it to them."""
+    """Unite a plane with the one that runs along the same dimensions, or add it to them. Each varies somewhere."""
     runs = varying(plane)
     for index, other in enumerate(planes):
         theirs = varying(other)
-        if runs == theirs or not runs or not theirs:
-            # Compare on the part of the shape where either differs; the rest repeats.
-            cut = tuple(slice(None) if d in runs | theirs else slice(0, 1) for d in range(plane.ndim))
+        if runs == theirs:
+            # Compare on the part of the shape where they differ; the rest repeats.
+            cut = tuple(slice(None) if d in runs else slice(0, 1) for d in range(plane.ndim))
             a, b = plane[cut].contiguous(), other[cut].contiguous()
-            trace.unite(a.numpy().ravel().astype(np.int64), b.numpy().ravel().astype(np.int64))
+            trace.unite(a.numpy().ravel(), b.numpy().ravel())
             planes[index] = torch.where(b != 0, b, a).expand(plane.shape)
             return
         if runs & theirs:
@@ -317,52 +212,47 @@ def _spatial(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     """Pooling and resizing: channels stay, the places behind them change."""
     source = args[0]
     out = out if isinstance(out, torch.Tensor) else out[0]
-    if varying_beyond(source, {0, 1}):
+    if any(varying(plane) - {0, 1} for plane in source.planes):
         return NotImplemented
     index = tuple(slice(None) if dim < 2 else slice(0, 1) for dim in range(source.ndim))
     return tuple(plane[index].expand(out.shape) for plane in source.planes)
 
 
-def _reduced(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+def _reduced(trace: Trace, func: Any, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Means, sums and norms: any number of the dimensions that go will do, so their dyes are forgotten.
+
+    Where they are mixed with those that stay, what goes into one number belongs together.
+    """
     source = args[0]
     out = out if isinstance(out, torch.Tensor) else out[0]
-    dims = args[1] if len(args) > 1 and not isinstance(args[1], bool) else kwargs.get("dim")
+    names = [argument.name for argument in func._schema.arguments]
+    dims = {**dict(zip(names, args, strict=False)), **kwargs}.get("dim")
     dims = list(range(source.ndim)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     gone = {dim % source.ndim for dim in dims}
-    index = tuple(slice(0, 1) if dim in gone else slice(None) for dim in range(source.ndim))
-    kept = [plane[index] for plane in source.planes if not varying(plane) & gone]
-    return tuple(plane.reshape(out.shape) for plane in kept)
+    first = tuple(slice(0, 1) if dim in gone else slice(None) for dim in range(source.ndim))
+    kept = []
+    for plane in source.planes:
+        varies = varying(plane)
+        if not varies & gone:
+            kept.append(plane[first].reshape(out.shape))
+        elif varies - gone:
+            small = plane[tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(source.ndim))]
+            trace.unite(small.reshape(-1).numpy(), small[first].expand(small.shape).reshape(-1).numpy())
+            kept.append(plane[first].reshape(out.shape))
+    return tuple(kept)
 
 
-def _pooled_to_one(inputs: Any, output_size: Any, *_: Any, **__: Any) -> None:
-    """fvcore counts adaptive pooling one per input element; ATen shows a pooling to one place as a plain mean."""
-    if isinstance(inputs, DyeTensor):
-        channels = inputs.along(1)
-        dyes = compact(inputs.planes[0]).numpy().ravel().astype(np.int64) if channels is None else channels
-        inputs.trace.counted("adaptive_avg_pool2d", inputs.numel() // max(1, len(dyes)), dyes)
-
-
-SEEN: Mapping[Any, Callable[..., None]] = {F.adaptive_avg_pool2d: _pooled_to_one}
-
-RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
-    aten.convolution: _convolution,
-    aten.addmm: _matmul,
-    aten.mm: _matmul,
-    aten.native_batch_norm: _batch_norm,
-    aten._native_batch_norm_legit_no_training: _batch_norm,
-    aten._batch_norm_no_update: _batch_norm,
-    aten.cudnn_batch_norm: _batch_norm,
-    aten.native_layer_norm: _layer_norm,
-    aten.native_group_norm: _group_norm,
-}
+RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {**COMBINATIONS, aten.copy: _copy}
 RESHAPES = {aten.view, aten._unsafe_view, aten.reshape}
 SPLITS = {aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, aten.unsafe_split}
+JOINS = {aten.cat, aten.stack}
 COPIES = {aten.clone, aten._to_copy, aten.detach, aten.alias, aten.contiguous, aten.lift_fresh}
 MOVES = (
     RESHAPES
     | SPLITS
     | COPIES
-    | {aten.cat, aten.stack, aten.constant_pad_nd, aten.index, aten.index_select, aten.roll, aten.flip, aten.repeat}
+    | JOINS
+    | {aten.constant_pad_nd, aten.index, aten.index_select, aten.roll, aten.flip, aten.repeat}
     | {aten.reflection_pad2d, aten.replication_pad2d}
 )
 # Same shape in and out, without PyTorch's own tag for it.
@@ -405,4 +295,18 @@ REDUCTIONS = {
     aten.min,
     aten.linalg_vector_norm,
 }
-FILLS = {aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like}
+FILLS = {
+    aten.zeros_like,
+    aten.ones_like,
+    aten.full_like,
+    aten.empty_like,
+    aten.new_zeros,
+    aten.new_ones,
+    aten.new_full,
+    aten.new_empty,
+    aten.rand_like,
+    aten.randn_like,
+    aten.bernoulli,
+    aten.uniform,
+    aten.normal,
+}

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from pruneas import interrupts
 from pruneas.errors import PruneasError
 
 PRELOADED = ["torch", "torchvision", "fvcore.nn", "sklearn.datasets"]
@@ -82,7 +83,7 @@ class Pool:
         if self._context.get_start_method() == "forkserver":
             from multiprocessing import forkserver
 
-            with _bare_main(), _environment(self._threads):
+            with _bare_main(), _environment(self._threads), interrupts.not_inherited():
                 forkserver.ensure_running()  # starts importing while the caller goes on
         return self
 
@@ -130,6 +131,7 @@ class Pool:
             return Outcome(key=job.key, failure=f"cannot be sent to another process: {_last_line(err)}")
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
+        # Not kept from interrupts here: it may wait seconds for the server's imports, and children get the server's way.
         with _bare_main(), _environment(self._threads):
             process.start()
         sender.close()  # the child has the only one now, so its death is the end of the pipe

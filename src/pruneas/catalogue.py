@@ -1,0 +1,18 @@
+"""What comes with pruneas, by name and without importing it, so that a wrong name is answered at once.
+
+The generators themselves are in `pruneas.generators`, which loads torch; a test holds the two tables equal.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+
+GENERATORS: Mapping[str, str] = {
+    "uniform": "the same share of every layer: the baseline",
+    "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
+    "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
+}
+
+
+def other_generators() -> list[str]:
+    """Names of generators that installed packages add through the entry-point group `pruneas.generators`."""
+    return sorted(entry.name for entry in entry_points(group="pruneas.generators"))

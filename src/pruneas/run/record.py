@@ -1,0 +1,110 @@
+"""From what was trained to the result's record: arms, differences to uniform scaling, and the verdict."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pruneas.compare.finalists import Entrant
+from pruneas.compare.statistics import CONFIDENCE, Difference, against_control, sampling_error, verdict
+from pruneas.errors import RunError
+from pruneas.report.records import ArmRecord, DataRecord, ResultRecord, Role
+from pruneas.run.machine import hardware, versions
+from pruneas.run.setting import Setting
+from pruneas.search.records import SEARCH, TrialRecord, num_trained
+from pruneas.search.train import TrainingRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """An architecture of the final comparison, with its trainings that read the test set (one at least)."""
+
+    entrant: Entrant
+    role: Role
+    records: Sequence[TrainingRecord]
+
+    @property
+    def test_accuracies(self) -> list[float]:
+        return [_accuracy(record) for record in self.records]
+
+
+def result_record(
+    setting: Setting,
+    arms: Mapping[str, Arm],
+    winner: Entrant,
+    trials: Sequence[TrialRecord],
+    *,
+    command: str,
+    seconds: float,
+    notes: Sequence[str],
+) -> ResultRecord:
+    """The record of a finished run. `arms`, by name, hold uniform scaling and the winner."""
+    samples = {name: arm.test_accuracies for name, arm in arms.items()}
+    others = {name: sample for name, sample in samples.items() if name != "uniform"}
+    differences = against_control(samples["uniform"], others) or {}
+    shown = differences.get(winner.name)
+    if winner.name == "uniform":
+        sentence = "No widths were found that beat uniform scaling: it did best itself on the validation images."
+    else:
+        sentence = verdict(winner.name, winner.origin == SEARCH, len(samples[winner.name]), shown)
+    space, data = setting.space, setting.data
+    return ResultRecord(
+        network=str(setting.structure.network),
+        input=setting.structure.input_shape,
+        data=DataRecord(
+            name=space.data.source,
+            fingerprint=data.fingerprint,
+            training=len(data.train),
+            validation=len(data.validation),
+            test=len(data.test),
+        ),
+        budget=str(setting.budget),
+        limit=setting.most,
+        base_widths=setting.structure.widths,
+        base_flops=setting.model.base.flops,
+        base_params=setting.model.base.params,
+        arms=tuple(_arm(arm, setting.model.base.flops, differences.get(name)) for name, arm in arms.items()),
+        winner=winner.name,
+        verdict=sentence,
+        smallest_detectable=None if shown is None else shown.detectable,
+        test_sampling_error=sampling_error(statistics.fmean(samples[winner.name]), len(data.test)),
+        confidence=CONFIDENCE,
+        asked_trials=space.search.trials,
+        num_trials=num_trained(trials),
+        num_distinct=sum(trial.copied_from is None and trial.accuracy is not None for trial in trials),
+        seconds=seconds,
+        hardware=hardware(setting.device, setting.workers, space.compute.threads),
+        versions=versions(),
+        command=command,
+        seed=space.compute.seed,
+        trial_epochs=setting.trial_recipe.epochs,
+        epochs=setting.recipe.epochs,
+        notes=tuple(notes),
+    )
+
+
+def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
+    entrant, records = arm.entrant, arm.records
+    held = difference if arm.role not in ("base", "uniform") else None
+    return ArmRecord(
+        name=entrant.name,
+        origin=entrant.origin,
+        role=arm.role,
+        widths=dict(entrant.widths),
+        flops=records[0].flops,
+        flops_share=records[0].flops / base_flops,
+        params=records[0].params,
+        seeds=tuple(record.seed for record in records),
+        test_accuracies=tuple(arm.test_accuracies),
+        validation_accuracies=tuple(record.validation_accuracy for record in records),
+        difference=None if held is None else held.value,
+        interval=None if held is None else (held.low, held.high),
+        seconds=sum(record.seconds for record in records),
+    )
+
+
+def _accuracy(record: TrainingRecord) -> float:
+    if record.test_accuracy is None:
+        raise RunError("a finalist's record has no test accuracy; delete the run's test/ folder and go on")
+    return record.test_accuracy

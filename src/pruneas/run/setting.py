@@ -1,0 +1,114 @@
+"""What is known before anything is trained: the network and its structure, the budget, the images, the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from pruneas.architecture import Budget, Reference
+from pruneas.config import Space
+from pruneas.cost.model import CostModel
+from pruneas.cost.projection import limit
+from pruneas.cost.widths import LegalWidths, WidthRules
+from pruneas.errors import DataError, SpaceError
+from pruneas.generators import Method, find_methods
+from pruneas.networks import make
+from pruneas.networks.weights import fit_to, read_weights
+from pruneas.progress import Observer
+from pruneas.run.machine import num_workers, resolve_device
+from pruneas.search.train import outputs_of
+from pruneas.structure.build import structure_of
+from pruneas.structure.confirm import confirmed
+from pruneas.structure.groups import Structure
+from pruneas.training import DataSet, DataSource, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One run's givens. `given` is the base network with the user's trained weights, where there are some."""
+
+    space: Space
+    folder: Path
+    methods: Sequence[Method]
+    device: str
+    workers: int
+    source: DataSource
+    data: DataSet
+    structure: Structure
+    model: CostModel
+    legal: LegalWidths
+    budget: Budget
+    most: int
+    recipe: Recipe
+    trial_recipe: Recipe
+    given: nn.Module | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, space: Space, folder: Path, download: bool, observer: Observer) -> Setting:
+        """Look up what the space names. Raises an InputError for whatever cannot be used; writes nothing."""
+        methods = find_methods(list(space.generators.methods), space.generators.options)
+        device = resolve_device(space.compute.device)
+        observer.stage("network", space.network.reference, 0)
+        reference = Reference.parse(space.network.reference)
+        network = make(reference)
+        structure = confirmed(structure_of(network, reference, space.network.input))
+        model = CostModel.of(structure, network)
+        legal = LegalWidths.of(structure, WidthRules(**space.widths.model_dump()))
+        if not (legal.lowest < legal.highest).any():
+            raise SpaceError(
+                ["widths: nothing to search: every group keeps its width, because of freeze, limits or the network"]
+            )
+        budget = Budget.parse(space.budget)
+        most = limit(model, legal, budget)
+        notes = [f"{name} keeps its width: {reason}" for name, reason in structure.frozen.items()]
+        for note in notes:
+            observer.note(note)
+        observer.stage("data", space.data.source, 0)
+        source = DataSource(
+            source=space.data.source,
+            shape=_image_shape(space.network.input),
+            training=space.data.training,
+            validation=space.data.validation,
+            seed=space.compute.seed,
+            download=download,
+        )
+        data = source.load()
+        outputs = outputs_of(network, space.network.input)
+        if outputs < len(data.classes):
+            raise DataError(
+                f"data {space.data.source!r} has {len(data.classes)} classes, the network {reference} {outputs} "
+                f"outputs; give it as many, as in --network '{reference.name}(classes={len(data.classes)})'"
+            )
+        weights = space.network.weights
+        if weights is not None:
+            fit_to(network, read_weights(Path(weights).expanduser()), weights)
+        recipe = Recipe(**space.recipe.model_dump())
+        epochs = max(1, round(space.search.fidelity * recipe.epochs))
+        return cls(
+            space=space,
+            folder=folder,
+            methods=methods,
+            device=device,
+            workers=num_workers(space.compute.workers, device),
+            source=source,
+            data=data,
+            structure=structure,
+            model=model,
+            legal=legal,
+            budget=budget,
+            most=most,
+            recipe=recipe,
+            trial_recipe=Recipe(**{**space.recipe.model_dump(), "epochs": epochs}),
+            given=None if weights is None else network,
+            notes=tuple(notes),
+        )
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise DataError(f"network.input must be channels, height and width for images, got {list(shape)}")
+    return shape[0], shape[1], shape[2]

@@ -1,0 +1,63 @@
+"""The README's tables, made from the result files that are committed beside this script.
+
+    python tests/benchmarks/tables.py            # write them into the README
+    python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
+
+A result file is a run's own `result.json`. Tables stand in the README between `<!-- table: NAME -->` and
+`<!-- end -->`.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from pruneas.report.records import ArmRecord, ResultRecord
+
+HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(name: str) -> str:
+    """Markdown of a committed result: every architecture with widths, cost, test accuracy and difference."""
+    record = ResultRecord.from_json((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    rows = [
+        "| architecture | widths | FLOPs | params | test accuracy, mean (seeds) | to uniform, points (95 % interval) |",
+        "|---|---|---|---|---|---|",
+        *map(_row, record.arms),
+    ]
+    small = "" if record.smallest_detectable is None else f"{record.smallest_detectable * 100:.2f}"
+    told = (
+        f"{record.verdict}\n\n{record.data.training:,} training, {record.data.validation:,} validation and "
+        f"{record.data.test:,} test images; {record.num_distinct} candidates trained for {record.trial_epochs} of "
+        f"{record.epochs} epochs; smallest difference that these seeds could have shown {small} points, error that "
+        f"comes of the test set's size {record.test_sampling_error * 100:.2f}; {record.seconds / 60:.0f} minutes on "
+        f"{record.hardware}; torch {record.versions['torch']}, seed {record.seed}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
+
+
+def _row(arm: ArmRecord) -> str:
+    seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in arm.test_accuracies)
+    spread = "" if arm.std is None else f" ± {arm.std * 100:.2f}"
+    difference = ""
+    if arm.difference is not None and arm.interval is not None:
+        low, high = (bound * 100 for bound in arm.interval)
+        difference = f"{arm.difference * 100:+.2f} ({low:+.2f} to {high:+.2f})"
+    name = f"**{arm.name}**" if arm.role == "winner" else arm.name
+    return (
+        f"| {name} | {' '.join(map(str, arm.widths.values()))} | {arm.flops / 1e6:.2f} M, {arm.flops_share:.1%} "
+        f"| {arm.params / 1e3:.0f} k | {arm.mean * 100:.2f}{spread} ({seeds}) | {difference} |"
+    )
+
+
+def with_tables(text: str) -> str:
+    """The README's text with every table made anew."""
+    return TABLE.sub(lambda found: found[1] + table(found[2]) + found[3], text)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        shutil.copyfile(Path(sys.argv[1]) / "result.json", HERE / "results" / f"{sys.argv[2]}.json")
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,141 @@
+"""Comparisons with uniform scaling: scipy's numbers, and plain words for what they mean."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pruneas.compare.statistics import Difference, against_control, critical_value, sampling_error, verdict
+
+UNIFORM = [0.720, 0.726, 0.730]
+OTHERS = {"falling": [0.736, 0.739, 0.735], "rising": [0.711, 0.714, 0.707], "same": [0.724, 0.728, 0.723]}
+
+
+def found(is_searched: bool = True, seeds: int = 3, **samples: list[float]) -> str:
+    differences = against_control(UNIFORM, samples)
+    name = next(iter(samples))
+    return verdict(name, is_searched, seeds, None if differences is None else differences[name])
+
+
+def test_differences_and_intervals_are_dunnetts() -> None:
+    differences = against_control(UNIFORM, OTHERS)
+    assert differences is not None
+    result = stats.dunnett(*OTHERS.values(), control=UNIFORM, rng=np.random.default_rng(0))
+    interval = result.confidence_interval(0.95)
+    for index, (name, sample) in enumerate(OTHERS.items()):
+        assert differences[name].value == pytest.approx(np.mean(sample) - np.mean(UNIFORM))
+        # scipy integrates by random points: two digits of its half-width can be trusted.
+        assert differences[name].low == pytest.approx(interval.low[index], abs=2e-4)
+        assert differences[name].high == pytest.approx(interval.high[index], abs=2e-4)
+
+
+def test_against_one_other_it_is_students_interval_with_pooled_variance() -> None:
+    sample = OTHERS["falling"]
+    differences = against_control(UNIFORM, {"falling": sample})
+    assert differences is not None
+    pooled = math.sqrt((np.var(sample, ddof=1) + np.var(UNIFORM, ddof=1)) / 2)
+    half = stats.t.ppf(0.975, 4) * pooled * math.sqrt(2 / 3)
+    assert differences["falling"].detectable == pytest.approx(half, rel=1e-4)
+    assert differences["falling"].value == pytest.approx(0.0113333, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_others", "freedom", "confidence", "expected"),
+    [(2, 10, 0.95, 2.57), (3, 20, 0.95, 2.54), (5, 12, 0.95, 2.90), (1, 5, 0.99, 4.03)],
+)
+def test_critical_values_are_those_of_the_printed_tables(
+    num_others: int, freedom: int, confidence: float, expected: float
+) -> None:
+    """Two-sided, equal sizes: Dunnett, New tables for multiple comparisons with a control, Biometrics 20, 1964."""
+    assert critical_value(np.full(num_others + 1, 4), freedom, confidence) == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (5, 3, 4, 2)])
+def test_the_joint_probability_of_a_critical_value_is_scipys(sizes: tuple[int, ...]) -> None:
+    freedom = sum(sizes) - len(sizes)
+    critical = critical_value(np.array(sizes), freedom, 0.95)
+    joint = np.sqrt([n / (n + sizes[0]) for n in sizes[1:]])
+    correlation = np.outer(joint, joint) + np.diag(1 - joint**2)
+    distribution = stats.multivariate_t(shape=correlation, df=freedom, seed=0)
+    inside = distribution.cdf(np.full(len(joint), critical), lower_limit=np.full(len(joint), -critical), maxpts=200_000)
+    assert inside == pytest.approx(0.95, abs=2e-4)
+
+
+def test_intervals_repeat_exactly_and_widen_with_confidence() -> None:
+    first, again = against_control(UNIFORM, OTHERS), against_control(UNIFORM, OTHERS)
+    surer = against_control(UNIFORM, OTHERS, confidence=0.99)
+    assert first == again
+    assert first is not None and surer is not None
+    assert surer["falling"].detectable > first["falling"].detectable
+
+
+def test_the_confidence_holds_for_all_comparisons_at_once() -> None:
+    """Of 200 families of three true ties about 5 % may show a difference (3 standard errors: 4.6 %)."""
+    rng = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(200):
+        samples = rng.normal(0.7, 0.004, size=(4, 5)).tolist()
+        differences = against_control(samples[0], dict(zip("abc", samples[1:], strict=True))) or {}
+        wrong += any(d.low > 0 or d.high < 0 for d in differences.values())
+    assert wrong <= 200 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 200))
+
+
+@pytest.mark.parametrize(
+    ("control", "others"),
+    [
+        (UNIFORM, {}),
+        ([0.7], {"a": [0.7, 0.8]}),
+        ([0.7, 0.8], {"a": [0.9]}),
+        ([0.7, 0.7], {"a": [0.7, 0.7], "b": [0.9, 0.9]}),
+    ],
+)
+def test_where_nothing_can_be_said_nothing_is(control: list[float], others: dict) -> None:
+    assert against_control(control, others) is None
+
+
+def test_seeds_may_differ_in_number() -> None:
+    assert against_control(UNIFORM, {"a": [0.7, 0.75]}) is not None
+
+
+def test_a_clear_win_is_called_better() -> None:
+    text = found(falling=[0.746, 0.749, 0.745])
+    assert text.startswith(
+        "The found widths (falling) are better than uniform scaling at the same budget: by 2.13 points of test accuracy"
+    )
+    assert "95% interval +" in text and text.endswith("3 seeds each).")
+
+
+def test_a_clear_loss_is_called_worse() -> None:
+    text = found(rising=[0.701, 0.704, 0.697])
+    assert " are worse than uniform scaling at the same budget: by 2.47 points of test accuracy " in text
+    assert "95% interval -" in text
+
+
+def test_a_tie_is_not_called_a_win_and_says_what_could_have_been_seen() -> None:
+    difference = (against_control(UNIFORM, {"same": OTHERS["same"]}) or {})["same"]
+    text = found(same=OTHERS["same"])
+    assert " are not shown to be better than uniform scaling at the same budget: the difference of -0.03 points" in text
+    assert f"anything below {difference.detectable * 100:.2f} points could not have been told from it." in text
+
+
+def test_no_spread_is_no_comparison() -> None:
+    text = verdict("a", True, 2, against_control([0.7, 0.7], {"a": [0.9, 0.9]}))
+    assert text == (
+        "The found widths (a) cannot be compared with uniform scaling: 2 seeds of each show no spread to measure a "
+        "difference against."
+    )
+
+
+def test_a_winner_that_was_not_searched_is_told_so() -> None:
+    text = found(is_searched=False, slimming=[0.746, 0.749, 0.745])
+    assert text.startswith("No searched widths did better than a generator's: the winner is slimming, whose widths are")
+
+
+def test_detectable_is_half_of_the_interval() -> None:
+    assert Difference(value=0.01, low=-0.01, high=0.03).detectable == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("accuracy", "images", "expected"), [(0.5, 10_000, 0.005), (1.0, 100, 0.0), (0.9, 900, 0.01)])
+def test_sampling_errors_are_binomial(accuracy: float, images: int, expected: float) -> None:
+    assert sampling_error(accuracy, images) == pytest.approx(expected)

@@ -1,0 +1,92 @@
+"""From the written form to a network, or to an error that helps."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pruneas.architecture import Reference
+from pruneas.errors import NetworkError
+from pruneas.networks import NETWORKS, make, provider
+
+MODULE = """
+import torch
+from torch import nn
+
+class Space:
+    tiny = staticmethod(lambda width=5: nn.Linear(3, width))
+
+def none():
+    return 5
+
+def broken():
+    raise RuntimeError("no good")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the folder where the command is run; its name."""
+    (tmp_path / "my_networks.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
+    return "my_networks"
+
+
+def complaint(name: str, **arguments: object) -> str:
+    with pytest.raises(NetworkError) as caught:
+        make(Reference(name, arguments))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_the_table_takes_small_images(name: str) -> None:
+    arguments = {"layout": [5, "M", 7]} if name == "vgg" else {"width": 0.125}
+    network = make(Reference(f"pruneas:{name}", arguments)).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_torchvisions_networks_go_by_their_names() -> None:
+    network = make(Reference("torchvision:squeezenet1_1", {"num_classes": 7}))
+    assert network.classifier[1].out_channels == 7
+    assert provider(Reference("torchvision:resnet18", {})).startswith("torchvision 0.")
+
+
+def test_a_module_beside_the_data_is_found(beside: str) -> None:
+    network = make(Reference(f"{beside}:Space.tiny", {"width": 7}))
+    assert isinstance(network, nn.Linear) and network.out_features == 7
+    assert provider(Reference(f"{beside}:Space.tiny", {})) == "my_networks (no version)"
+
+
+def test_near_names_are_offered() -> None:
+    assert "there is no network called 'resnet65'; did you mean resnet56" in complaint("pruneas:resnet65")
+    assert "did you mean resnet50" in complaint("torchvision:resnet_50")
+    assert "there are resnet110, resnet20, resnet32" in complaint("pruneas:xyzzy")
+
+
+def test_what_is_missing_is_named(beside: str) -> None:
+    assert "there is no module 'nowhere' here or among the installed packages" in complaint("nowhere.at.all:net")
+    assert "module 'my_networks' has nothing called 'large'" in complaint(f"{beside}:large")
+    assert "'number' must be callable, found int" in complaint(f"{beside}:number")
+    assert "'nn' is a module; modules stand before the colon" in complaint(
+        f"{beside}:torch.nn.Linear".replace("torch.", "")
+    )
+    assert "must return a torch.nn.Module, it returned int" in complaint(f"{beside}:none")
+
+
+def test_errors_of_the_factory_come_with_its_line(beside: str) -> None:
+    assert "its factory raised RuntimeError: no good (" in complaint(f"{beside}:broken")
+    assert complaint(f"{beside}:broken").endswith("my_networks.py:12)")
+
+
+def test_errors_of_an_import_come_with_its_line(tmp_path: Path, beside: str) -> None:
+    (tmp_path / "torn_networks.py").write_text("1 / 0\n")
+    text = complaint("torn_networks:net")
+    assert "importing 'torn_networks' raised ZeroDivisionError: division by zero" in text
+    assert text.endswith("torn_networks.py:1)")

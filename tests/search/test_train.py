@@ -1,0 +1,93 @@
+import errno
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
+from pruneas.search.train import (
+    Epoch,
+    Training,
+    TrainingRecord,
+    concerns_all,
+    images_per_epoch,
+    outputs_of,
+    save_weights,
+    train,
+)
+from pruneas.structure.build import build_widths
+from pruneas.training import DataSource, Outcome, Recipe
+
+
+@pytest.fixture
+def training(givens):
+    widths = givens.model.mapping(givens.uniform)
+    return Training(
+        structure=givens.structure,
+        widths=widths,
+        flops=int(givens.model.flops(givens.uniform)),
+        params=int(givens.model.params(givens.uniform)),
+        data=DataSource(source="digits", shape=(1, 8, 8), training=60, validation=40, seed=0, download=False),
+        recipe=Recipe(epochs=2, batch_size=20, crop=1, flip=False),
+        seed=3,
+        device="cpu",
+    )
+
+
+def test_a_training_tells_its_epochs_and_reads_the_test_set_only_when_asked(training, tmp_path):
+    told = []
+    found = train(told.append, training=training)
+    assert [(epoch.epoch, epoch.epochs, epoch.images) for epoch in told] == [(1, 2, 60), (2, 2, 60)]
+    assert all(isinstance(epoch, Epoch) for epoch in told)
+    assert found.images == 120
+    assert (found.test_accuracy, found.test_loss) == (None, None)
+    assert found.validation_accuracy == found.epochs[-1]["validation_accuracy"] == told[-1].accuracy
+    tested = train(told.append, training=replace(training, test=True, weights=tmp_path / "w.safetensors"))
+    assert tested.epochs[0]["validation_accuracy"] == found.epochs[0]["validation_accuracy"]
+    assert 0 <= tested.test_accuracy <= 1
+    assert (tmp_path / "w.safetensors").exists()
+
+
+def test_a_record_comes_back_from_json_as_it_was(training):
+    found = train(lambda message: None, training=training)
+    assert TrainingRecord.from_json(found.to_json()) == found
+
+
+def test_nothing_is_trained_that_does_not_cost_what_was_said(training):
+    with pytest.raises(StructureError, match="where the closed form said"):
+        train(lambda message: None, training=replace(training, flops=training.flops - 1))
+
+
+def test_an_epoch_is_of_whole_batches_or_of_the_one_there_is():
+    assert images_per_epoch(Recipe(epochs=1, batch_size=32), 100) == 96
+    assert images_per_epoch(Recipe(epochs=1, batch_size=128), 100) == 100
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [(DataError("x"), True), (RunError("x"), True), (NetworkError("x"), False), (StructureError("x"), False),
+     (TrainingError("x"), False), (None, False)],
+)  # fmt: skip
+def test_only_what_would_befall_every_training_ends_a_run(error, ends):
+    outcome = Outcome(key="a", failure="x", user_error=error)
+    assert concerns_all(outcome) is (error if ends else None)
+
+
+def test_weights_that_cannot_be_written_are_told_and_leave_nothing(givens, tmp_path, monkeypatch):
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    network = build_widths(givens.structure, givens.structure.widths, seed=0)
+    monkeypatch.setattr(sys.modules["pruneas.search.train"], "save_file", full)
+    with pytest.raises(RunError, match=r"w\.safetensors: cannot be written: .*No space left on device"):
+        save_weights(network, tmp_path / "w.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_counted_and_the_network_is_left_as_it_was(givens):
+    network = build_widths(givens.structure, givens.structure.widths, seed=0).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert outputs_of(network, (1, 8, 8)) == 10
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -1,0 +1,259 @@
+"""Values and their JSON: what is read back, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import string
+from keyword import iskeyword
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pruneas.architecture import Architecture, Budget, Reference
+from pruneas.errors import ArchitectureError, BudgetError, NetworkError
+
+NAMES = st.from_regex(r"[a-z_][a-z0-9_.]{0,9}:[a-z_][a-z0-9_.]{0,9}", fullmatch=True)
+KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,7}", fullmatch=True).filter(lambda key: not iskeyword(key))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+COUNTS = st.integers(1, 2**31 - 1)
+ARCHITECTURES = st.builds(
+    Architecture,
+    network=st.builds(Reference, NAMES, st.dictionaries(KEYS, VALUES, max_size=3)),
+    provider=st.text(),
+    input_shape=st.lists(COUNTS, min_size=1, max_size=4).map(tuple),
+    structure=st.text(string.hexdigits, min_size=16, max_size=16),
+    widths=st.dictionaries(st.text(), COUNTS, max_size=5),
+)
+
+GOOD = {
+    "schema": 1,
+    "network": "pruneas:vgg16",
+    "arguments": {"width": 0.25},
+    "provider": "pruneas 0.1.0",
+    "input_shape": [3, 32, 32],
+    "structure": "0123456789abcdef",
+    "widths": {"features.0": 11, "features.3": 7},
+}
+
+
+@given(ARCHITECTURES)
+def test_architectures_survive_json(architecture: Architecture) -> None:
+    assert Architecture.from_json(architecture.to_json()) == architecture
+
+
+def test_files_are_read_as_they_were_written(tmp_path: Path) -> None:
+    architecture = Architecture.from_json(json.dumps(GOOD))
+    (tmp_path / "a.json").write_text(architecture.to_json(), encoding="utf-8")
+    assert Architecture.load(tmp_path / "a.json") == architecture
+    assert json.loads(architecture.to_json()) == GOOD
+
+
+def test_architectures_cannot_be_altered() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Architecture.from_json(json.dumps(GOOD)).provider = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "form"),
+    [
+        ("network", "vgg16", "must be 'package:factory', found 'vgg16'"),
+        ("network", 5, "must be 'package:factory', found '5'"),
+        ("network", "a:b; c", "must be 'package:factory'"),
+        ("arguments", [1], "must be an object of keyword arguments, found '[1]'"),
+        ("provider", None, "must be the providing package and its version, as text, found 'None'"),
+        ("input_shape", [], "must be a list of sizes of at least 1, found '[]'"),
+        ("input_shape", [3, 0], "must be a list of sizes of at least 1"),
+        ("input_shape", [3, 2.5], "must be a list of sizes of at least 1"),
+        ("structure", 7, "must be the structure's fingerprint, as text"),
+        ("widths", {"a": 0}, "must be an object: group -> width, found \"{'a': 0}\""),
+        ("widths", {"a": True}, "must be an object: group -> width"),
+        ("widths", {"a": 2**31}, "must be an object: group -> width"),
+        ("widths", {"a": "8"}, "must be an object: group -> width"),
+        ("widths", "x" * 500, f"found '{'x' * 80}'"),
+    ],
+)
+def test_wrong_fields_are_named_with_what_they_must_be(field: str, value: object, form: str) -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.from_json(json.dumps({**GOOD, field: value}), place="best.json")
+    assert str(caught.value).startswith(f"best.json: {field}: ")
+    assert form in str(caught.value)
+
+
+def test_every_complaint_comes_at_once() -> None:
+    data = {**GOOD, "widths": 3, "colour": "red"}
+    del data["structure"]
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.from_json(json.dumps(data))
+    assert str(caught.value).splitlines() == [
+        "architecture: unknown field 'colour'",
+        "architecture: field 'structure' is missing; it must be the structure's fingerprint, as text",
+        "architecture: widths: must be an object: group -> width, found '3'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"schema": ' + "9" * 5000 + "}", "is not JSON"),
+        ("\ufeff{}", "is not JSON"),
+        ("[]", "must hold a JSON object, found list"),
+        ("null", "must hold a JSON object, found NoneType"),
+        ("{}", "schema: must be 1, the version this pruneas reads, found None"),
+        ('{"schema": 2}', "schema: must be 1, the version this pruneas reads, found 2"),
+        ('{"schema": true}', "schema: must be 1, the version this pruneas reads, found True"),
+    ],
+)
+def test_hostile_texts_are_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ArchitectureError, match=f"^architecture: {complaint}"):
+        Architecture.from_json(text)
+
+
+def test_files_that_are_missing_or_no_text_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match=r"nowhere\.json: cannot be read: .*No such file"):
+        Architecture.load(tmp_path / "nowhere.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ArchitectureError, match=r"binary\.json: cannot be read: .*utf-8"):
+        Architecture.load(tmp_path / "binary.json")
+
+
+@pytest.mark.parametrize("name", ["subprocess:call", "os:system", "builtins:exec", "os.path:join"])
+def test_files_that_name_functions_of_pythons_own_library_are_not_built(name: str, tmp_path: Path) -> None:
+    data = {**GOOD, "network": name, "arguments": {"args": ["touch", str(tmp_path / "harm")]}}
+    with pytest.raises(NetworkError, match="is of Python's own library, which makes no networks"):
+        Architecture.from_json(json.dumps(data)).build()
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("pruneas:vgg16", "pruneas:vgg16", {}),
+        (" torchvision:resnet50 ( ) ", "torchvision:resnet50", {}),
+        (
+            "a.b:c.d(x=1, y=-2.5, z='t', on=True, none=None)",
+            "a.b:c.d",
+            {"x": 1, "y": -2.5, "z": "t", "on": True, "none": None},
+        ),
+        (
+            "a:b(layout=[8, 'M'], pair=(3, 4), deep={'k': [1]})",
+            "a:b",
+            {"layout": [8, "M"], "pair": [3, 4], "deep": {"k": [1]}},
+        ),
+    ],
+)
+def test_references_are_read(text: str, name: str, arguments: dict) -> None:
+    assert Reference.parse(text) == Reference(name, arguments)
+
+
+@given(st.builds(Reference, NAMES, st.dictionaries(KEYS, VALUES, max_size=3)))
+def test_references_are_read_as_they_are_written(reference: Reference) -> None:
+    assert Reference.parse(str(reference)) == reference
+
+
+@pytest.mark.parametrize(
+    "text", ["", "vgg16", "pruneas:", ":vgg16", "a:b:c", "a-b:c", "a:b)", "a:b(x=1", "pruneas/vgg"]
+)
+def test_what_is_no_reference_is_told_the_form(text: str) -> None:
+    with pytest.raises(NetworkError, match=r"must be like 'pruneas:vgg16', 'torchvision:resnet50' or"):
+        Reference.parse(text)
+
+
+@pytest.mark.parametrize(
+    "brackets",
+    [
+        "(1)", "(*a)", "(**a)", "(x=y)", "(x=f())", "(x=1j)", "(x={1})", "(x=b'')", "(x=)", "(x=1, x=2)", "()(x=1)",
+        "() + f(x=1)", "(x='\0')", "(x=__import__('os').system('true'))", "(x=" + "[" * 500 + "]" * 500 + ")",
+        "(x=" + "-" * 100_000 + "1)",
+    ],
+)  # fmt: skip
+def test_what_is_no_argument_is_told_what_may_stand_there(brackets: str) -> None:
+    with pytest.raises(NetworkError, match="the brackets must hold keyword arguments with numbers, strings, lists or"):
+        Reference.parse(f"pruneas:vgg16{brackets}")
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("0.5", Budget(quantity="flops", share=0.5)),
+        (0.5, Budget(quantity="flops", share=0.5)),
+        (1, Budget(quantity="flops", share=1.0)),
+        ("5e-1", Budget(quantity="flops", share=0.5)),
+        ("flops=0.25", Budget(quantity="flops", share=0.25)),
+        ("params=0.5", Budget(quantity="params", share=0.5)),
+        ("120MFLOPs", Budget(quantity="flops", amount=120_000_000)),
+        ("1.5 gflops", Budget(quantity="flops", amount=1_500_000_000)),
+        ("2.5M", Budget(quantity="flops", amount=2_500_000)),
+        ("7FLOPs", Budget(quantity="flops", amount=7)),
+        ("flops=120", Budget(quantity="flops", amount=120)),
+        ("params=2.5M", Budget(quantity="params", amount=2_500_000)),
+        (" Params = 17K ", Budget(quantity="params", amount=17_000)),
+        ("params=2", Budget(quantity="params", amount=2)),
+    ],
+)
+def test_budgets_are_read(text: str | float, budget: Budget) -> None:
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "0", "0.0", "2", "1.5", "-1", "-0.5", "abc", "nan", "inf", "1e400", "params=1e400", "1e400FLOPs", "1e300G",
+        "100%", "50 %", "0.5FLOPs", "0.0001K", "params=0", "params=1.5", "params=2.5MFLOPs", "latency=3", "1.2.3", ".",
+        "120MB", "12OM", "0,5", "1_000FLOPs", "params=", "=0.5", None, True, "١", "1\u212a",
+    ],
+)  # fmt: skip
+def test_what_is_no_budget_is_refused_with_examples(text: object) -> None:
+    with pytest.raises(BudgetError) as caught:
+        Budget.parse(text)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"budget {str(text).strip()!r}: must be a share of the base network's FLOPs in (0, 1] such as 0.5, or an "
+        "amount such as 120MFLOPs, params=2.5M or params=0.5"
+    )
+
+
+@given(
+    st.sampled_from(["flops", "params"]),
+    st.floats(0, 1, exclude_min=True).map(lambda share: {"share": share}) | COUNTS.map(lambda n: {"amount": n}),
+)
+def test_budgets_are_read_as_they_are_written(quantity: str, most: dict) -> None:
+    budget = Budget(quantity=quantity, **most)  # type: ignore[arg-type]
+    if most == {"amount": 1} and quantity == "params":
+        return  # 'params=1' is all of them, not one
+    assert Budget.parse(str(budget)) == budget
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_budget_or_a_budget_error(text: str) -> None:
+    try:
+        Budget.parse(text)
+    except BudgetError:
+        pass
+
+
+def test_limits_are_rounded_down() -> None:
+    assert Budget.parse("0.5").limit(7) == 3
+    assert Budget.parse("params=5").limit(7) == 5
+    assert Budget.parse("1").limit(7) == 7
+
+
+@pytest.mark.parametrize(
+    "most", [{}, {"share": 0.5, "amount": 5}, {"share": 0.0}, {"share": 1.5}, {"share": math.nan}, {"amount": 0}]
+)
+def test_impossible_budgets_cannot_be_made(most: dict) -> None:
+    with pytest.raises(ValueError, match="a budget"):
+        Budget(quantity="flops", **most)

@@ -1,0 +1,46 @@
+"""The README says nothing that is not so: its tables are those of the committed results, its commands exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pruneas.config import shipped_spaces
+from tests.benchmarks.tables import README, TABLE, with_tables
+
+TEXT = README.read_text(encoding="utf-8")
+COMMANDS = [
+    line.removeprefix("$ ").split("#")[0].strip()
+    for block in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("$ ")
+]
+
+
+def test_its_tables_are_made_of_the_committed_results() -> None:
+    assert TABLE.search(TEXT), "the README has lost its table"
+    assert with_tables(TEXT) == TEXT
+
+
+@pytest.mark.parametrize("command", [part.strip() for c in COMMANDS for part in c.split("&&") if "pruneas search" in part])
+def test_its_search_commands_have_the_flags_they_use(command: str) -> None:
+    words = shlex.split(command)
+    shown = subprocess.run(
+        [sys.executable, "-m", "pruneas", "search", "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
+    ).stdout
+    for flag in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{flag}\b", shown), f"{flag} is not a flag of pruneas search"
+
+
+def test_its_first_block_is_the_two_commands_that_a_newcomer_runs() -> None:
+    assert COMMANDS[0] == "pip install . && pruneas search --budget 0.5"
+    assert COMMANDS[1] == "pip install '.[test]' && pytest"
+
+
+def test_the_files_it_links_to_exist() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+        assert (Path(README).parent / target).exists(), target
+    assert "digits" in shipped_spaces()

@@ -1,0 +1,188 @@
+"""A search small enough for tests: 200 of scikit-learn's digits, three layers, two epochs. And how to run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pruneas.architecture import Quantity, Reference
+from pruneas.cost.model import CostModel
+from pruneas.cost.projection import limit, uniform
+from pruneas.cost.widths import LegalWidths, WidthRules
+from pruneas.architecture import Budget
+from pruneas.networks import make
+from pruneas.search.train import TrainingRecord
+from pruneas.search.trials import Search
+from pruneas.structure.build import structure_of
+from pruneas.training import DataSource, Outcome, Recipe
+
+NETWORK = 'pruneas:vgg(layout=[5, 7, "M", 11], channels=1)'
+
+SPACE = f"""
+schema = 1
+name = "tiny"
+budget = "0.5"
+[network]
+reference = '{NETWORK}'
+input = [1, 8, 8]
+[data]
+source = "digits"
+training = 200
+validation = 100
+[recipe]
+epochs = 2
+batch_size = 20
+crop = 1
+flip = false
+[search]
+trials = 5
+fidelity = 0.5
+[finalists]
+count = 2
+seeds = 2
+"""
+
+ANSI_FREE = {"TERM": "dumb", "NO_COLOR": "1"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pruneas", *arguments]
+
+
+def pruneas(*arguments, cwd, timeout=240, **environment):
+    """The command line in a process of its own."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | ANSI_FREE | environment,
+    )
+
+
+def space_file(folder: Path, text: str = SPACE) -> Path:
+    path = folder / "tiny.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def stopped(arguments, *, cwd, after: float, how: signal.Signals) -> tuple[int, str]:
+    """The command line in a process group of its own, to all of which a signal is sent; its exit code and stderr."""
+    with subprocess.Popen(
+        command(*arguments), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env=os.environ | ANSI_FREE,
+    ) as process:  # fmt: skip
+        time.sleep(after)
+        if process.poll() is None:
+            os.killpg(process.pid, how)
+        return process.wait(timeout=240), process.stderr.read()
+
+
+def outcome_of(run: Path) -> dict:
+    """Everything of a finished run that must not depend on when it was interrupted: no times, no notes."""
+
+    def timeless(value):
+        if isinstance(value, dict):
+            return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "command", "notes")}
+        return [timeless(inner) for inner in value] if isinstance(value, list) else value
+
+    names = ["trials", "selection", "test", "generators", "best"]
+    files = [run / "result.json", *(path for name in names for path in sorted((run / name).glob("*.json")))]
+    return {str(path.relative_to(run)): timeless(json.loads(path.read_text())) for path in files}
+
+
+@dataclass
+class FakePool:
+    """Stands in for processes that train: scores come from the widths, and a crash where one is asked for.
+
+    `crash_after` counts trainings; `fails` says which widths cannot be trained, and how.
+    """
+
+    crash_after: int | None = None
+    fails: object = None
+    num_trained: int = 0
+    workers: int = 1
+
+    def run(self, jobs, on_message=None):
+        for job in jobs:
+            if self.num_trained == self.crash_after:
+                raise KeyboardInterrupt
+            training = job.arguments["training"]
+            self.num_trained += 1
+            failed = self.fails(job.key, training) if self.fails else None
+            if failed is not None:
+                yield failed
+            else:
+                yield Outcome(key=job.key, value=made_up_training(training))
+
+
+def made_up_training(training) -> TrainingRecord:
+    widths = np.array(list(training.widths.values()), dtype=float)
+    accuracy = float(np.tanh(widths @ np.arange(1, len(widths) + 1) / 100)) + training.seed % 97 / 1e4
+    return TrainingRecord(
+        widths=dict(training.widths),
+        flops=training.flops,
+        params=training.params,
+        seed=training.seed,
+        epochs=({"epoch": 1, "validation_accuracy": accuracy},),
+        validation_accuracy=accuracy,
+        validation_loss=1 - accuracy,
+        test_accuracy=accuracy if training.test else None,
+        test_loss=1 - accuracy if training.test else None,
+        seconds=0.0,
+        images=1,
+        precision="float32",
+    )
+
+
+@dataclass(frozen=True)
+class Givens:
+    """The tiny network, traced."""
+
+    structure: object
+    model: CostModel
+    legal: LegalWidths
+    most: int
+    quantity: Quantity = "flops"
+
+    @classmethod
+    def of(cls, reference: str = NETWORK, budget: str = "0.5", **rules) -> Givens:
+        parsed = Reference.parse(reference)
+        network = make(parsed)
+        structure = structure_of(network, parsed, (1, 8, 8))
+        model = CostModel.of(structure, network)
+        legal = LegalWidths.of(structure, WidthRules(**rules))
+        return cls(structure, model, legal, limit(model, legal, Budget.parse(budget)))
+
+    @property
+    def uniform(self):
+        return uniform(self.model, self.legal, self.most, "flops")
+
+    def search(self, folder: Path, **changes) -> Search:
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+        values = {
+            "structure": self.structure,
+            "model": self.model,
+            "legal": self.legal,
+            "most": self.most,
+            "quantity": "flops",
+            "anchors": {"uniform": self.uniform, "l1": self.model.vector(dict(zip(self.model.groups, (2, 6, 9))))},
+            "data": DataSource(source="digits", shape=(1, 8, 8), training=200, validation=100, seed=0, download=False),
+            "recipe": Recipe(epochs=1, batch_size=20),
+            "num_trials": 6,
+            "sampler": "random",
+            "seed": 0,
+            "device": "cpu",
+            "workers": 2,
+            "folder": folder,
+        }
+        return Search(**{**values, **changes})
