@@ -32,3 +32,13 @@ def test_its_types_are_marked_as_there():
 
 def test_the_catalogue_names_the_generators_that_there_are():
     assert dict(GENERATORS) == {name: method.summary for name, method in METHODS.items()}
+
+
+def test_errors_survive_the_way_between_processes():
+    import pickle
+
+    from pruneas.errors import SpaceError
+
+    error = SpaceError(["a: b", "c: d"])
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.complaints, str(again)) == (error.complaints, str(error))

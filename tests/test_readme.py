@@ -1,5 +1,6 @@
 """The README says nothing that is not so: its tables are those of the committed results, its commands exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -25,11 +26,15 @@ def test_its_tables_are_made_of_the_committed_results() -> None:
     assert with_tables(TEXT) == TEXT
 
 
-@pytest.mark.parametrize("command", [part.strip() for c in COMMANDS for part in c.split("&&") if "pruneas search" in part])
+SEARCHES = [part.strip() for command in COMMANDS for part in command.split("&&") if "pruneas search" in part]
+
+
+@pytest.mark.parametrize("command", SEARCHES)
 def test_its_search_commands_have_the_flags_they_use(command: str) -> None:
     words = shlex.split(command)
+    asked = [sys.executable, "-m", "pruneas", "search", "--help"]
     shown = subprocess.run(
-        [sys.executable, "-m", "pruneas", "search", "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
+        asked, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
     ).stdout
     for flag in (word for word in words if word.startswith("--")):
         assert re.search(rf"{flag}\b", shown), f"{flag} is not a flag of pruneas search"

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pruneas.architecture import Quantity, Reference
+from pruneas.architecture import Budget, Quantity, Reference
 from pruneas.cost.model import CostModel
 from pruneas.cost.projection import limit, uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
-from pruneas.architecture import Budget
 from pruneas.networks import make
 from pruneas.search.train import TrainingRecord
 from pruneas.search.trials import Search
@@ -175,7 +174,7 @@ class Givens:
             "legal": self.legal,
             "most": self.most,
             "quantity": "flops",
-            "anchors": {"uniform": self.uniform, "l1": self.model.vector(dict(zip(self.model.groups, (2, 6, 9))))},
+            "anchors": {"uniform": self.uniform, "l1": np.array([2, 6, 9])},
             "data": DataSource(source="digits", shape=(1, 8, 8), training=200, validation=100, seed=0, download=False),
             "recipe": Recipe(epochs=1, batch_size=20),
             "num_trials": 6,

@@ -10,13 +10,14 @@ class TrialLine:
     """One finished candidate of the search, as a watcher sees it.
 
     `origin` is the generator's name, or 'search' for widths that Optuna proposed. `accuracy` is the validation
-    accuracy in [0, 1], None where the trial failed; `flops` counts a multiply-add as one (fvcore) for one input.
+    accuracy in [0, 1], None where the trial failed; `flops` counts a multiply-add as one (fvcore) for one input;
+    `budget_share` is how much of the budget the candidate uses, at most 1.
     """
 
     number: int
     origin: str
     flops: int
-    flops_share: float
+    budget_share: float
     params: int
     accuracy: float | None
     seconds: float

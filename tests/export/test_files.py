@@ -51,3 +51,12 @@ def test_what_cannot_be_exported_is_told(finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="file: cannot be written"):
         export(finished.folder, ["json"], tmp_path / "file")
+
+
+def test_weights_that_are_cut_off_are_told_and_not_exported(finished, tmp_path):
+    run = finished.copied(tmp_path)
+    path = run.folder / "best" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(RunError, match=r"weights\.safetensors: cannot be read .* Delete .*result\.json and give"):
+        export(run.folder, ["safetensors"], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

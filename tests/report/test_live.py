@@ -15,7 +15,7 @@ class FakeClock:
 
 
 def made_up_trial(number, accuracy=0.5, **more):
-    cost = {"flops": 1_234_567, "flops_share": 0.499, "params": 45_600}
+    cost = {"flops": 1_234_567, "budget_share": 0.998, "params": 45_600}
     return TrialLine(number=number, origin="l1", accuracy=accuracy, seconds=3.2, **cost, **more)
 
 
@@ -43,9 +43,9 @@ def test_plain_lines_tell_stages_trials_and_notes_but_no_epochs():
         "widths of uniform: 3 5",
         "trained base: validation accuracy 60.00 %",
         "search: candidates (3 trainings)",
-        "trial 0 (l1): 49.9 % of the base, 1.23 M FLOPs, 45.6 k params: 76.12 %, best so far",
-        "trial 1 (l1): 49.9 % of the base, 1.23 M FLOPs, 45.6 k params: 70.00 % (same as 0)",
-        "trial 2 (l1): 49.9 % of the base, 1.23 M FLOPs, 45.6 k params: failed: the loss became [nan]",
+        "trial 0 (l1): 99.8 % of the budget, 1.23 M FLOPs, 45.6 k params: 76.12 %, best so far",
+        "trial 1 (l1): 99.8 % of the budget, 1.23 M FLOPs, 45.6 k params: 70.00 % (same as 0)",
+        "trial 2 (l1): 99.8 % of the budget, 1.23 M FLOPs, 45.6 k params: failed: the loss became [nan]",
         "note: a [bold] word",
     ]
 
@@ -64,7 +64,7 @@ def test_the_live_view_shows_the_last_trials_the_best_and_what_runs():
         shown = io.StringIO()
         Console(file=shown, width=80).print(view._render())
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
-    assert "best so far: 0 (l1): 49.9 % of the base, 1.23 M FLOPs, 45.6 k params: 76.12 %" in lines
+    assert "best so far: 0 (l1): 99.8 % of the budget, 1.23 M FLOPs, 45.6 k params: 76.12 %" in lines
     assert [int(line.split()[0]) for line in lines if line.endswith("l1    50.00 %")] == list(range(8, 20))
     (progress,) = [line for line in lines if line.startswith("search")]
     assert "1/3 trainings" in progress and "1 min gone" in progress and "8 min left" in progress

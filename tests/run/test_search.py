@@ -23,7 +23,8 @@ from pruneas.report.records import ResultRecord
 from pruneas.search.records import read_trials
 from pruneas.search.study import open_study
 from pruneas.training import DataSource, evaluate
-from tests.tiny import command, outcome_of, pruneas as cli, space_file, stopped
+from tests.tiny import command, outcome_of, space_file, stopped
+from tests.tiny import pruneas as cli
 
 SEARCH = ["search", "--space", "tiny.toml", "--run", "run"]
 
@@ -36,9 +37,8 @@ def test_stdout_is_the_result_alone_and_stderr_the_progress(finished):
     assert data.pop("run") == "run"
     assert ResultRecord.from_json(json.dumps(data)) == pruneas.load(finished.folder).record
     stages = [line.partition(":")[0] for line in finished.stderr.splitlines()]
-    assert [stage for stage in stages if stage in ("start", "network", "data", "generators", "search", "selection", "test")] == [
-        "start", "network", "data", "generators", "search", "selection", "test"
-    ]  # fmt: skip
+    expected = ["start", "network", "data", "generators", "search", "selection", "test"]
+    assert [stage for stage in stages if stage in expected] == expected
     assert "Warning" not in finished.stderr
     assert "trained uniform\n" not in finished.stderr  # it trains nothing
 
@@ -208,7 +208,7 @@ def test_a_result_that_is_cut_off_is_told_and_made_anew(finished, tmp_path):
     run = finished.copied(tmp_path)
     path = run.folder / "result.json"
     path.write_text(path.read_text()[:700])
-    for found in (run.again(), cli("report", "run", cwd=run.cwd)):
+    for found in (run.again(), cli("report", "run", cwd=run.cwd)):  # torch is not loaded for these
         assert found.returncode == 2
         assert "run/result.json: cannot be read: " in found.stderr
         assert "Delete it and give the search's command again" in found.stderr
@@ -217,6 +217,7 @@ def test_a_result_that_is_cut_off_is_told_and_made_anew(finished, tmp_path):
     assert outcome_of(run.folder) == outcome_of(finished.folder)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_garbage_is_told_and_made_anew(finished, tmp_path):
     run = finished.copied(tmp_path)
     (run.folder / "result.json").unlink()
@@ -231,23 +232,11 @@ def test_a_study_that_is_garbage_is_told_and_made_anew(finished, tmp_path):
     assert outcome_of(run.folder) == outcome_of(finished.folder)
 
 
-def test_weights_that_are_cut_off_are_told(finished, tmp_path):
-    run = finished.copied(tmp_path)
-    path = run.folder / "best" / "weights.safetensors"
-    path.write_bytes(path.read_bytes()[:300])
-    found = cli("export", "run", cwd=run.cwd)
-    assert found.returncode == 2
-    assert "run/best/weights.safetensors: cannot be read" in found.stderr
-    assert "Delete run/result.json and give the search's command again" in found.stderr
-    assert not (run.folder / "export" / "weights.safetensors").exists()
-    (run.folder / "result.json").unlink()
-    assert run.again().returncode == 0
-    assert cli("export", "run", cwd=run.cwd).returncode == 0
-
-
 def test_two_processes_do_not_work_in_one_run(tmp_path):
     space_file(tmp_path)
-    with subprocess.Popen(command(*SEARCH), cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as first:
+    with subprocess.Popen(
+        command(*SEARCH), cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as first:
         for line in first.stderr:
             if line.startswith("data"):
                 break
@@ -261,7 +250,7 @@ def test_two_processes_do_not_work_in_one_run(tmp_path):
 
 
 @pytest.fixture
-def refused(monkeypatch):
+def refused(tmp_path, monkeypatch):
     """Gives the command in this process, which has torch loaded, and returns what it says on stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -349,7 +338,7 @@ def test_weights_that_are_not_this_network_s(refused, tmp_path):
     assert "does not fit the network: " in refused("--weights", "other.pth")
     torch.save({"state_dict": Code()}, tmp_path / "code.pth")
     assert "holds more than tensors, which could run code when loaded" in refused("--weights", "code.pth")
-    (tmp_path / "code2.pth").write_bytes(pickle.dumps(Code()))
+    (tmp_path / "code2.pth").write_bytes(pickle.dumps(Code(), protocol=2))
     refused("--weights", "code2.pth")
     assert not (tmp_path / "pwned").exists()
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")

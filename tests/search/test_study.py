@@ -62,8 +62,10 @@ def test_random_trials_come_before_the_model_says_anything():
     assert sampler._n_startup_trials == 10
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but long enough to look at" * 100, b"SQLite format 3\0" + b"x" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to look at" * 100, b"SQLite format 3\0" + b"x" * 5000]
+)
 def test_a_file_that_is_no_study_is_told(tmp_path, content):
     (tmp_path / "study.db").write_bytes(content)
-    with pytest.raises(RunError, match="cannot be read as an Optuna study .* delete it and give the command again"):
+    with pytest.raises(RunError, match=r"cannot be read as an Optuna study .* delete it and give the command again"):
         open_study(tmp_path / "study.db")

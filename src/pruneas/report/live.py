@@ -220,7 +220,7 @@ def _stage_text(name: str, detail: str, total: int) -> Text:
 
 
 def _trial_text(line: TrialLine, best: TrialLine | None) -> str:
-    cost = f"{share(line.flops_share)} of the base, {count(line.flops)} FLOPs, {count(line.params)} params"
+    cost = f"{share(line.budget_share)} of the budget, {count(line.flops)} FLOPs, {count(line.params)} params"
     mark = ", best so far" if line is best else ""
     return f"{line.number} ({line.origin}): {cost}: {_outcome(line)}{mark}"
 
@@ -234,14 +234,14 @@ def _outcome(line: TrialLine) -> str:
 
 def _trial_table(lines: deque[TrialLine], best: TrialLine | None) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("trial", "of base", "FLOPs", "params", "time"):
+    for name in ("trial", "of budget", "FLOPs", "params", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)
     table.add_column("validation accuracy", no_wrap=True, overflow="ellipsis")
     for line in lines:
         table.add_row(
             str(line.number),
-            share(line.flops_share),
+            share(line.budget_share),
             count(line.flops),
             count(line.params),
             duration(line.seconds),

@@ -238,6 +238,7 @@ class Search:
         trial.set_user_attr("origin", record.origin)
         trial.set_user_attr("FLOPs", record.flops)
         trial.set_user_attr("share of base FLOPs", round(record.flops / self.model.base.flops, 5))
+        trial.set_user_attr("share of the budget", round(self._budget_share(record), 5))
         trial.set_user_attr("params", record.params)
         trial.set_user_attr("seed", record.seed)
         trial.set_user_attr(
@@ -250,12 +251,16 @@ class Search:
         else:
             study.tell(record.number, record.accuracy, skip_if_finished=True)
 
+    def _budget_share(self, record: TrialRecord) -> float:
+        """How much of the budget a candidate uses, at most 1."""
+        return (record.flops if self.quantity == "flops" else record.params) / self.most
+
     def _line(self, record: TrialRecord) -> TrialLine:
         return TrialLine(
             number=record.number,
             origin=record.origin,
             flops=record.flops,
-            flops_share=record.flops / self.model.base.flops,
+            budget_share=self._budget_share(record),
             params=record.params,
             accuracy=record.accuracy,
             seconds=record.seconds,

@@ -131,7 +131,7 @@ class Pool:
             return Outcome(key=job.key, failure=f"cannot be sent to another process: {_last_line(err)}")
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
-        # Not kept from interrupts here: it may wait seconds for the server's imports, and children get the server's way.
+        # Interrupts are not shut out here, as this may wait seconds for the server; children ignore them as it does.
         with _bare_main(), _environment(self._threads):
             process.start()
         sender.close()  # the child has the only one now, so its death is the end of the pipe

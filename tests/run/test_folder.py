@@ -1,0 +1,118 @@
+import errno
+import os
+
+import pytest
+
+from pruneas.config import Space
+from pruneas.errors import RunError
+from pruneas.run import folder as folder_module
+from pruneas.run.folder import check, default_folder, held, located, prepare, read_json, settings
+from tests.tiny import space_file
+
+
+@pytest.fixture
+def space(tmp_path):
+    return Space.load(space_file(tmp_path))
+
+
+def changed(tmp_path, **overrides):
+    return Space.load(tmp_path / "tiny.toml", {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def test_equal_settings_have_one_folder_however_they_are_written(tmp_path, space):
+    assert default_folder(space).name.startswith("tiny-0.5-")
+    assert default_folder(changed(tmp_path, budget=0.5)) == default_folder(space)
+    assert default_folder(changed(tmp_path, budget="0.50")) == default_folder(space)
+    assert default_folder(changed(tmp_path, search__trials=7)) == default_folder(space)
+    assert default_folder(changed(tmp_path, compute__seed=1)) != default_folder(space)
+    assert default_folder(changed(tmp_path, budget="0.5000001")) != default_folder(space)
+
+
+def test_paths_mean_the_same_from_anywhere(tmp_path, space, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = changed(tmp_path, data__source="folder:images", network__weights="w.pth")
+    assert located(relative).data.source == f"folder:{tmp_path / 'images'}"
+    assert located(relative).network.weights == str(tmp_path / "w.pth")
+    absolute = changed(tmp_path, data__source=f"folder:{tmp_path}/images", network__weights=f"{tmp_path}/w.pth")
+    assert settings(relative) == settings(absolute)
+
+
+def test_a_run_is_made_found_again_and_refused_to_others(tmp_path, space):
+    run = tmp_path / "run"
+    assert not check(run, space)
+    prepare(run, space, fresh=False)
+    assert check(run, space)
+    assert check(run, changed(tmp_path, search__trials=9))
+    with pytest.raises(RunError, match=r"holds a run with other settings \(finalists.seeds: 2 there, 4 now\)"):
+        check(run, changed(tmp_path, finalists__seeds=4))
+
+
+def test_extending_is_written_down(tmp_path, space):
+    run = tmp_path / "run"
+    prepare(run, space, fresh=False)
+    prepare(run, changed(tmp_path, search__trials=9), fresh=False)
+    assert Space.load(run / "space.toml").search.trials == 9
+
+
+def test_fresh_deletes_a_run_and_nothing_else(tmp_path, space):
+    run = tmp_path / "run"
+    prepare(run, space, fresh=False)
+    (run / "trials" / "00000.json").write_text("{}")
+    prepare(run, changed(tmp_path, finalists__seeds=4), fresh=True)
+    assert list((run / "trials").iterdir()) == []
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("")
+    with pytest.raises(RunError, match=r"found mine and no space\.toml"):
+        prepare(other, space, fresh=True)
+
+
+def test_a_folder_that_was_being_made_is_ours(tmp_path, space):
+    run = tmp_path / "run"
+    (run / "trials").mkdir(parents=True)
+    (run / ".space.toml.123.tmp").write_text("half")
+    assert not check(run, space)
+
+
+def test_one_at_a_time(tmp_path):
+    run = tmp_path / "run"
+    with held(run):
+        with pytest.raises(RunError, match=f"process {os.getpid()} works in this run"), held(run):
+            pass
+        (run / "something").touch()
+    with held(run):
+        pass
+
+
+def test_a_folder_in_which_nothing_was_begun_goes_again(tmp_path):
+    with pytest.raises(ZeroDivisionError), held(tmp_path / "runs" / "a"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ZeroDivisionError), held(tmp_path / "mine"):
+        raise ZeroDivisionError
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_read_only_disk_is_told(tmp_path, monkeypatch):
+    def refusing(*arguments, **more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "run")
+
+    monkeypatch.setattr(folder_module.Path, "mkdir", refusing)
+    with pytest.raises(RunError, match="run: cannot be written: Read-only file system; give another folder"):
+        with held(tmp_path / "run"):
+            pass
+
+
+def test_without_a_lock_of_the_system_it_works_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "fcntl", None)
+    with held(tmp_path / "run"), held(tmp_path / "run"):
+        pass
+
+
+def test_a_file_that_is_no_json_is_told(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run\.json: cannot be read"):
+        read_json(tmp_path / "run.json")
+    with pytest.raises(RunError, match="is missing"):
+        read_json(tmp_path / "no.json")
