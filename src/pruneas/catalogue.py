@@ -12,6 +12,13 @@ GENERATORS: Mapping[str, str] = {
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
 }
 
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "uniform": {},
+    "l1": {},
+    "slimming": {"pull": "a number above 0"},
+}
+"""The options of each, all of them positive numbers so far, with what they must be."""
+
 
 def other_generators() -> list[str]:
     """Names of generators that installed packages add through the entry-point group `pruneas.generators`."""

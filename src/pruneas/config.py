@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pruneas.architecture import Budget, Reference
-from pruneas.catalogue import GENERATORS, other_generators
+from pruneas.catalogue import GENERATORS, OPTIONS, other_generators
 from pruneas.errors import BudgetError, NetworkError, SpaceError
 
 FLAGS: Mapping[str, str] = {
@@ -366,6 +366,15 @@ def _contradictions(tables: Mapping[str, Any]) -> Iterator[tuple[list[Path_], st
             yield [("widths", "at_most", glob)], text
     if recipe.get("nesterov") and recipe.get("momentum") == 0:
         yield [("recipe", "nesterov")], "must be false where momentum is 0, got true"
+    for method, options in tables.get("generators", {}).get("options", {}).items():
+        if (known := OPTIONS.get(method)) is None:
+            continue  # another package's: it says itself what it takes
+        for name, value in options.items():
+            path = ("generators", "options", method, name)
+            if name not in known:
+                yield [path], f"{method} has no such option{_nearest(name, list(known))}"
+            elif isinstance(value, bool | str) or not value > 0:
+                yield [path], f"must be {known[name]}, got {value!r}"
     if len(shape) == 3 and recipe.get("crop", 0) >= min(shape[1:]):
         text = f"the margin (recipe.crop = {recipe['crop']}) must be below the image's size ({shape[1]} x {shape[2]})"
         yield [("recipe", "crop"), ("network", "input")], text

@@ -12,15 +12,14 @@ UNIFORM = [0.720, 0.726, 0.730]
 OTHERS = {"falling": [0.736, 0.739, 0.735], "rising": [0.711, 0.714, 0.707], "same": [0.724, 0.728, 0.723]}
 
 
-def found(is_searched: bool = True, seeds: int = 3, **samples: list[float]) -> str:
-    differences = against_control(UNIFORM, samples)
+def found(searched: str | None = None, **samples: list[float]) -> str:
     name = next(iter(samples))
-    return verdict(name, is_searched, seeds, None if differences is None else differences[name])
+    seeds = {name: len(sample) for name, sample in {"uniform": UNIFORM, **samples}.items()}
+    return verdict(name, searched or name, against_control(UNIFORM, samples), seeds)
 
 
 def test_differences_and_intervals_are_dunnetts() -> None:
     differences = against_control(UNIFORM, OTHERS)
-    assert differences is not None
     result = stats.dunnett(*OTHERS.values(), control=UNIFORM, rng=np.random.default_rng(0))
     interval = result.confidence_interval(0.95)
     for index, (name, sample) in enumerate(OTHERS.items()):
@@ -33,7 +32,6 @@ def test_differences_and_intervals_are_dunnetts() -> None:
 def test_against_one_other_it_is_students_interval_with_pooled_variance() -> None:
     sample = OTHERS["falling"]
     differences = against_control(UNIFORM, {"falling": sample})
-    assert differences is not None
     pooled = math.sqrt((np.var(sample, ddof=1) + np.var(UNIFORM, ddof=1)) / 2)
     half = stats.t.ppf(0.975, 4) * pooled * math.sqrt(2 / 3)
     assert differences["falling"].detectable == pytest.approx(half, rel=1e-4)
@@ -66,7 +64,6 @@ def test_intervals_repeat_exactly_and_widen_with_confidence() -> None:
     first, again = against_control(UNIFORM, OTHERS), against_control(UNIFORM, OTHERS)
     surer = against_control(UNIFORM, OTHERS, confidence=0.99)
     assert first == again
-    assert first is not None and surer is not None
     assert surer["falling"].detectable > first["falling"].detectable
 
 
@@ -76,7 +73,7 @@ def test_the_confidence_holds_for_all_comparisons_at_once() -> None:
     wrong = 0
     for _ in range(200):
         samples = rng.normal(0.7, 0.004, size=(4, 5)).tolist()
-        differences = against_control(samples[0], dict(zip("abc", samples[1:], strict=True))) or {}
+        differences = against_control(samples[0], dict(zip("abc", samples[1:], strict=True)))
         wrong += any(d.low > 0 or d.high < 0 for d in differences.values())
     assert wrong <= 200 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 200))
 
@@ -91,11 +88,11 @@ def test_the_confidence_holds_for_all_comparisons_at_once() -> None:
     ],
 )
 def test_where_nothing_can_be_said_nothing_is(control: list[float], others: dict) -> None:
-    assert against_control(control, others) is None
+    assert against_control(control, others) == {}
 
 
 def test_seeds_may_differ_in_number() -> None:
-    assert against_control(UNIFORM, {"a": [0.7, 0.75]}) is not None
+    assert set(against_control(UNIFORM, {"a": [0.7, 0.75]})) == {"a"}
 
 
 def test_a_clear_win_is_called_better() -> None:
@@ -113,23 +110,51 @@ def test_a_clear_loss_is_called_worse() -> None:
 
 
 def test_a_tie_is_not_called_a_win_and_says_what_could_have_been_seen() -> None:
-    difference = (against_control(UNIFORM, {"same": OTHERS["same"]}) or {})["same"]
+    difference = against_control(UNIFORM, {"same": OTHERS["same"]})["same"]
     text = found(same=OTHERS["same"])
     assert " are not shown to be better than uniform scaling at the same budget: the difference of -0.03 points" in text
     assert f"anything below {difference.detectable * 100:.2f} points could not have been told from it." in text
 
 
+def test_a_sample_of_one_is_left_out_and_the_others_are_compared() -> None:
+    differences = against_control(UNIFORM, {**OTHERS, "alone": [0.5]})
+    assert differences == against_control(UNIFORM, OTHERS)
+
+
+def test_pooled_samples_steady_the_variance_without_widening_the_family() -> None:
+    """By hand: two samples of spread s and one of spread 0 pool to s * sqrt(2/3), with 6 degrees of freedom."""
+    control, other, steady = [0.70, 0.71, 0.72], [0.73, 0.74, 0.75], [0.8, 0.8, 0.8]
+    difference = against_control(control, {"a": other}, pooled_only=[steady])["a"]
+    half = stats.t.ppf(0.975, 6) * 0.01 * math.sqrt(2 / 3) * math.sqrt(2 / 3)
+    assert difference.detectable == pytest.approx(half, rel=1e-4)
+
+
 def test_no_spread_is_no_comparison() -> None:
-    text = verdict("a", True, 2, against_control([0.7, 0.7], {"a": [0.9, 0.9]}))
+    text = verdict("a", "a", against_control([0.7, 0.7], {"a": [0.9, 0.9]}), {"a": 2, "uniform": 2})
     assert text == (
         "The found widths (a) cannot be compared with uniform scaling: 2 seeds of each show no spread to measure a "
         "difference against."
     )
 
 
-def test_a_winner_that_was_not_searched_is_told_so() -> None:
-    text = found(is_searched=False, slimming=[0.746, 0.749, 0.745])
-    assert text.startswith("No searched widths did better than a generator's: the winner is slimming, whose widths are")
+def test_a_single_training_is_no_comparison_and_the_sentence_says_why() -> None:
+    text = verdict("a", "a", against_control(UNIFORM, {"a": [0.9]}), {"a": 1, "uniform": 3})
+    assert text.endswith("a spread needs two trainings of each, there are 1 and 3.")
+
+
+def test_a_winner_that_was_not_searched_is_told_so_and_the_search_is_judged_too() -> None:
+    text = found(searched="rising", slimming=[0.746, 0.749, 0.745], rising=[0.701, 0.704, 0.697])
+    assert text.startswith("The validation images chose the widths of a generator, slimming: they are better than")
+    assert " The best searched widths (rising) are worse than uniform scaling " in text
+
+
+def test_uniform_scaling_as_the_winner_leaves_the_search_to_be_judged() -> None:
+    differences = against_control(UNIFORM, {"same": OTHERS["same"]})
+    text = verdict("uniform", "same", differences, {"same": 3, "uniform": 3})
+    assert text.startswith(
+        "No widths were found that beat uniform scaling: it did best itself on the validation images."
+    )
+    assert " The best searched widths (same) are not shown to be better " in text
 
 
 def test_detectable_is_half_of_the_interval() -> None:

@@ -21,8 +21,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Mean accuracy minus the control's, with its simultaneous interval. `detectable`: the interval's half-width, the
-    smallest difference that this many seeds of this spread could have told from noise."""
+    """Mean accuracy minus the control's, with its simultaneous interval.
+
+    `detectable` is the interval's half-width: the smallest difference seen that these seeds could have told from noise.
+    A true difference of that size is seen as larger, and so told, in about half of all repetitions.
+    """
 
     value: float
     low: float
@@ -34,23 +37,30 @@ class Difference:
 
 
 def against_control(
-    control: Sequence[float], others: Mapping[str, Sequence[float]], *, confidence: float = CONFIDENCE
-) -> dict[str, Difference] | None:
+    control: Sequence[float],
+    others: Mapping[str, Sequence[float]],
+    *,
+    pooled_only: Sequence[Sequence[float]] = (),
+    confidence: float = CONFIDENCE,
+) -> dict[str, Difference]:
     """Dunnett's comparison of each sample with the control's [Dunnett1955].
 
-    None where nothing can be said: fewer than two values in a sample, or no spread at all.
+    `pooled_only` are samples that say how much seeds scatter, but are not compared. Samples of fewer than two values
+    are left out; nothing is returned where the control is one of them, or where there is no spread at all.
     """
-    samples = [np.asarray(sample, dtype=np.float64) for sample in (control, *others.values())]
-    if not others or min(map(len, samples)) < 2 or sum(sample.var() for sample in samples) < 1e-12:
-        return None
-    sizes = np.array([len(sample) for sample in samples])
-    freedom = int(sizes.sum() - len(samples))
-    pooled = math.sqrt(sum(((sample - sample.mean()) ** 2).sum() for sample in samples) / freedom)
+    compared = {name: np.asarray(sample, dtype=np.float64) for name, sample in others.items() if len(sample) > 1}
+    reference = np.asarray(control, dtype=np.float64)
+    pool = [reference, *compared.values(), *(np.asarray(sample) for sample in pooled_only if len(sample) > 1)]
+    if not compared or len(reference) < 2 or sum(sample.var() for sample in pool) < 1e-12:
+        return {}
+    sizes = np.array([len(reference), *map(len, compared.values())])
+    freedom = sum(len(sample) - 1 for sample in pool)
+    pooled = math.sqrt(sum(((sample - sample.mean()) ** 2).sum() for sample in pool) / freedom)
     critical = critical_value(sizes, freedom, confidence)
     found = {}
-    for name, sample in zip(others, samples[1:], strict=True):
-        value = float(sample.mean() - samples[0].mean())
-        half = critical * pooled * math.sqrt(1 / len(sample) + 1 / sizes[0])
+    for name, sample in compared.items():
+        value = float(sample.mean() - reference.mean())
+        half = critical * pooled * math.sqrt(1 / len(sample) + 1 / len(reference))
         found[name] = Difference(value=value, low=value - half, high=value + half)
     return found
 
@@ -81,31 +91,40 @@ def sampling_error(accuracy: float, num_images: int) -> float:
     return math.sqrt(max(accuracy * (1 - accuracy), 0.0) / num_images)
 
 
-def verdict(name: str, is_searched: bool, seeds: int, difference: Difference | None) -> str:
-    """One plain sentence: whether these widths are really better than uniform scaling at the same budget.
+def verdict(winner: str, searched: str | None, differences: Mapping[str, Difference], seeds: Mapping[str, int]) -> str:
+    """Plain sentences: whether the found widths are really better than uniform scaling at the same budget.
 
-    `seeds` is the number of trainings of each architecture.
+    `winner` is what the validation images chose, 'uniform' if that was uniform scaling; `searched` the best
+    architecture that the search itself proposed, None where it proposed none. `seeds`: trainings of each, by name.
     """
-    what = (
-        f"The found widths ({name})"
-        if is_searched
-        else f"No searched widths did better than a generator's: the winner is {name}, whose widths"
-    )
+
+    def told(name: str) -> str:
+        return _told(differences.get(name), seeds[name], seeds["uniform"])
+
+    if winner == searched:
+        return f"The found widths ({winner}) {told(winner)}"
+    rest = "" if searched is None else f" The best searched widths ({searched}) {told(searched)}"
+    if winner == "uniform":
+        return f"No widths were found that beat uniform scaling: it did best itself on the validation images.{rest}"
+    return f"The validation images chose the widths of a generator, {winner}: they {told(winner)}{rest}"
+
+
+def _told(difference: Difference | None, seeds: int, control_seeds: int) -> str:
     if difference is None:
-        return (
-            f"{what} cannot be compared with uniform scaling: {seeds} seeds of each show no spread to measure a "
-            "difference against."
+        reason = (
+            f"a spread needs two trainings of each, there are {seeds} and {control_seeds}"
+            if min(seeds, control_seeds) < 2
+            else f"{seeds} seeds of each show no spread to measure a difference against"
         )
+        return f"cannot be compared with uniform scaling: {reason}."
     points = f"{abs(difference.value) * 100:.2f} points"
-    interval = (
-        f"{CONFIDENCE:.0%} interval {difference.low * 100:+.2f} to {difference.high * 100:+.2f}, {seeds} seeds each"
-    )
-    if difference.low > 0:
-        return f"{what} are better than uniform scaling at the same budget: by {points} of test accuracy ({interval})."
-    if difference.high < 0:
-        return f"{what} are worse than uniform scaling at the same budget: by {points} of test accuracy ({interval})."
+    trained = f"{seeds} seeds each" if seeds == control_seeds else f"{seeds} and {control_seeds} seeds"
+    interval = f"{CONFIDENCE:.0%} interval {difference.low * 100:+.2f} to {difference.high * 100:+.2f}, {trained}"
+    if difference.low > 0 or difference.high < 0:
+        word = "better" if difference.low > 0 else "worse"
+        return f"are {word} than uniform scaling at the same budget: by {points} of test accuracy ({interval})."
     return (
-        f"{what} are not shown to be better than uniform scaling at the same budget: the difference of "
+        "are not shown to be better than uniform scaling at the same budget: the difference of "
         f"{difference.value * 100:+.2f} points of test accuracy is within the noise ({interval}); anything below "
         f"{difference.detectable * 100:.2f} points could not have been told from it."
     )

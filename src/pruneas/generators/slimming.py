@@ -1,12 +1,12 @@
 """Network slimming [Liu2017]: train with an L1 penalty on batch-norm scales; channels with small scales go, everywhere.
 
-What a penalty can take off a scale is lambda times the sum of the learning rate over all steps, its *pull*: 0.66 in the
-paper's training of VGG (lambda 1e-4, 160 CIFAR epochs at batch 64, rates 0.1, 0.01, 0.001), 0.066 in that of ResNets.
-A pull means the same for recipes of any length, but a short training has fewer steps to resist it: on quarter-width
-VGG-16 and 12 epochs of 12,000 CIFAR-10 images a pull of 0.66 ended at chance, 0.2 at 68.5 % with the paper's shape
-(early layers kept, the last ones cut hardest). So 0.2 is the default, and the spaces of the papers' length ask for the
-papers' own. Departures: a floor per layer (the paper has none and lets layers collapse), and a budget in place of a
-share of all channels.
+What a penalty can take off a scale grows with lambda times the sum of the learning rate over all steps, here called its
+*pull* (momentum 0.9 makes it ten times that): 0.66 in the paper's training of VGG (lambda 1e-4, 160 CIFAR epochs at
+batch 64, rates 0.1, 0.01, 0.001), 0.066 in that of ResNets. With equal momentum a pull means the same for recipes of
+any length, but a short training has fewer steps to resist it: on quarter-width VGG-16 and 12 epochs of 12,000 CIFAR-10
+images a pull of 0.66 ended at chance, 0.2 at 68.5 % with the paper's shape (early layers kept, the last ones cut
+hardest). So 0.2 is the default, and the spaces of the papers' length ask for the papers' own. Departures: a floor per
+layer (the paper has none and lets layers collapse), and a budget in place of a share of all channels.
 
 [Liu2017] Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519
 """

@@ -56,7 +56,7 @@ class TimeLeft:
 class LiveView:
     """A live view: stage and time left, the last trials with the best so far, and the trainings that run.
 
-    It redraws when it is told something, ten times a second at most.
+    It redraws when it is told something, ten times a second at most, and twice a second in any case.
     """
 
     def __init__(self, console: Console | None = None, clock: Clock = time.monotonic) -> None:
@@ -67,12 +67,12 @@ class LiveView:
         self._trials: deque[TrialLine] = deque(maxlen=_SHOWN_TRIALS)
         self._best: TrialLine | None = None
         self._running: dict[str, tuple[int, int, float | None]] = {}
-        # No thread that refreshes and no redirected streams: trainings are forked from this process, and a fork that
-        # happens while rich's thread holds its lock leaves the child with a lock that nobody will ever release.
+        # Trainings come from a server process that is started by exec, so no fork can inherit the lock of the thread
+        # that keeps the clock going.
         self._live = Live(
             console=self._console,
             get_renderable=self._render,
-            auto_refresh=False,
+            refresh_per_second=2,
             redirect_stdout=False,
             redirect_stderr=False,
             transient=True,

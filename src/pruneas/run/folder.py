@@ -36,6 +36,9 @@ except ImportError:  # Windows: nothing keeps two processes out of one run there
 
 SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
 FOLDERS = ("base", "generators", "trials", "selection", "test", BEST)
+FILES = (SPACE, RESULT, LOCK, "run.json", "study.db", "study.db-wal", "study.db-shm", "study.db-journal")
+OURS = {*FOLDERS, *FILES, "export", "artifacts"}
+"""What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""
 
@@ -83,17 +86,16 @@ def check(folder: Path, space: Space) -> bool:
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: must be a folder, found a file; give another --run")
-    stored = folder / SPACE
-    if not stored.exists():
+    if not _is_run(folder):
         # A folder of ours, killed while it was made, holds nothing but empty folders.
-        others = [path.name for path in folder.iterdir() if not _is_ours(path)] if folder.exists() else []
+        others = [path.name for path in folder.iterdir() if not _is_beginning(path)] if folder.exists() else []
         if others:
             raise RunError(
-                f"{folder}: must be a run's folder or an empty one, found {', '.join(sorted(others)[:4])} and no "
-                f"{SPACE}; give another --run"
+                f"{folder}: must be a run's folder or an empty one, found {', '.join(sorted(others)[:4])}; give "
+                "another --run"
             )
         return False
-    before, now = settings(Space.load(stored, spelling={})), settings(space)
+    before, now = settings(Space.load(folder / SPACE, spelling={})), settings(space)
     differing = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted({*before, *now})
@@ -112,7 +114,13 @@ def prepare(folder: Path, space: Space, *, fresh: bool) -> None:
 
     `fresh` deletes a run that is there. Raises RunError as `check` does.
     """
-    if fresh and (folder / SPACE).exists():
+    if fresh and _is_run(folder):
+        others = sorted(path.name for path in folder.iterdir() if path.name not in OURS and not _is_temporary(path))
+        if others:
+            raise RunError(
+                f"{folder}: must hold nothing but the run to be deleted, found {', '.join(others[:4])}; move it, or "
+                "give another --run"
+            )
         # The settings go last: as long as they are there, the folder is known as a run's and can be deleted.
         for path in sorted(folder.iterdir(), key=lambda path: path.name == SPACE):
             if path.name != LOCK:
@@ -178,6 +186,15 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: cannot be read: {error}; delete it and give the search's command again") from error
 
 
-def _is_ours(path: Path) -> bool:
+def _is_run(folder: Path) -> bool:
+    """A run has its settings and, made before them, its folders: somebody's own space.toml alone is none."""
+    return (folder / SPACE).exists() and all((folder / name).is_dir() for name in FOLDERS)
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
+def _is_beginning(path: Path) -> bool:
     is_empty_folder = path.name in FOLDERS and path.is_dir() and not any(path.iterdir())
-    return path.name == LOCK or is_empty_folder or (path.name.startswith(f".{SPACE}.") and path.suffix == ".tmp")
+    return path.name == LOCK or is_empty_folder or _is_temporary(path)

@@ -25,6 +25,10 @@ class Arm:
     records: Sequence[TrainingRecord]
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(self.entrant.widths.values())
+
+    @property
     def test_accuracies(self) -> list[float]:
         return [_accuracy(record) for record in self.records]
 
@@ -40,14 +44,11 @@ def result_record(
     notes: Sequence[str],
 ) -> ResultRecord:
     """The record of a finished run. `arms`, by name, hold uniform scaling and the winner."""
-    samples = {name: arm.test_accuracies for name, arm in arms.items()}
-    others = {name: sample for name, sample in samples.items() if name != "uniform"}
-    differences = against_control(samples["uniform"], others) or {}
-    shown = differences.get(winner.name)
-    if winner.name == "uniform":
-        sentence = "No widths were found that beat uniform scaling: it did best itself on the validation images."
-    else:
-        sentence = verdict(winner.name, winner.origin == SEARCH, len(samples[winner.name]), shown)
+    differences = _differences(arms)
+    searched = next((name for name, arm in arms.items() if arm.entrant.origin == SEARCH), None)
+    seeds = {name: len(arm.records) for name, arm in arms.items()}
+    sentence = verdict(winner.name, searched, differences, seeds)
+    shown = differences.get(winner.name) or next(iter(differences.values()), None)
     space, data = setting.space, setting.data
     return ResultRecord(
         network=str(setting.structure.network),
@@ -68,7 +69,7 @@ def result_record(
         winner=winner.name,
         verdict=sentence,
         smallest_detectable=None if shown is None else shown.detectable,
-        test_sampling_error=sampling_error(statistics.fmean(samples[winner.name]), len(data.test)),
+        test_sampling_error=sampling_error(statistics.fmean(arms[winner.name].test_accuracies), len(data.test)),
         confidence=CONFIDENCE,
         asked_trials=space.search.trials,
         num_trials=num_trained(trials),
@@ -84,9 +85,29 @@ def result_record(
     )
 
 
+def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:
+    """Each arm's difference to uniform scaling. Equal widths are one sample: those of uniform scaling have none.
+
+    The base network is larger than the budget: it tells how much seeds scatter, and is not compared.
+    """
+    uniform = arms["uniform"]
+    first: dict[tuple[int, ...], str] = {}
+    for name, arm in arms.items():
+        if arm.role != "base":
+            first.setdefault(arm.widths, name)
+    names = [name for key, name in first.items() if key != uniform.widths]
+    base = [arm.test_accuracies for arm in arms.values() if arm.role == "base" and arm.widths not in first]
+    compared = {name: arms[name].test_accuracies for name in names}
+    found = against_control(uniform.test_accuracies, compared, pooled_only=base)
+    return {
+        name: found[first[arm.widths]]
+        for name, arm in arms.items()
+        if arm.role != "base" and first[arm.widths] in found
+    }
+
+
 def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
     entrant, records = arm.entrant, arm.records
-    held = difference if arm.role not in ("base", "uniform") else None
     return ArmRecord(
         name=entrant.name,
         origin=entrant.origin,
@@ -98,8 +119,8 @@ def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
         seeds=tuple(record.seed for record in records),
         test_accuracies=tuple(arm.test_accuracies),
         validation_accuracies=tuple(record.validation_accuracy for record in records),
-        difference=None if held is None else held.value,
-        interval=None if held is None else (held.low, held.high),
+        difference=None if difference is None else difference.value,
+        interval=None if difference is None else (difference.low, difference.high),
         seconds=sum(record.seconds for record in records),
     )
 

@@ -6,6 +6,7 @@ where it was, and a finished one is only read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
-from pruneas.errors import NetworkError, TrainingError
+from pruneas.errors import NetworkError, RunError, TrainingError
 from pruneas.files import replacing, write_json
 from pruneas.generators import Method
 from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
 from pruneas.report.records import Role
-from pruneas.run.folder import BEST, RESULT
+from pruneas.run.folder import BEST, RESULT, read_json
 from pruneas.run.ledger import Ledger
 from pruneas.run.machine import hardware, versions
 from pruneas.run.record import Arm, result_record
@@ -27,7 +28,15 @@ from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, propose
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
-from pruneas.search.train import Epoch, Training, TrainingRecord, images_per_epoch, save_weights, train
+from pruneas.search.train import (
+    Epoch,
+    Training,
+    TrainingRecord,
+    concerns_all,
+    images_per_epoch,
+    save_weights,
+    train,
+)
 from pruneas.search.trials import Search
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
@@ -44,7 +53,7 @@ class Run:
         self.command = command
         self.observer = observer
         self.notes = list(setting.notes)
-        threads = setting.space.compute.threads
+        threads, given = setting.space.compute.threads, setting.space.network.weights
         facts = {
             "command": command,
             "seed": setting.space.compute.seed,
@@ -54,8 +63,11 @@ class Run:
             "hardware": hardware(setting.device, setting.workers, threads),
             "versions": versions(),
             "data": setting.data.fingerprint,
+            "structure": setting.structure.fingerprint,
+            "weights": None if given is None else hashlib.sha256(Path(given).expanduser().read_bytes()).hexdigest(),
             "limit": setting.most,
         }
+        _check_givens(setting.folder / "run.json", facts)
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
 
     def go(self) -> SearchResult:
@@ -166,6 +178,13 @@ class Run:
             elif outcome.key in (BASE, "uniform"):  # nothing can be compared without them
                 what = "training the base network" if outcome.key == BASE else "uniform scaling"
                 raise outcome.user_error or TrainingError(f"{what} failed: {outcome.failure}")
+            elif (error := concerns_all(outcome)) is not None:
+                raise error
+            elif outcome.user_error is None:  # killed, or a mistake in the method: nothing that has to stay so
+                raise TrainingError(
+                    f"generator {outcome.key} failed: {outcome.failure}. Give the command again to try it once more, "
+                    "or leave it out of --generators"
+                )
             else:
                 # A method that cannot work here (no batch norm) or diverged leaves the others to search.
                 write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
@@ -348,6 +367,23 @@ def _roles(
 def _entrant(record: TrialRecord) -> Entrant:
     name = f"search #{record.number}" if record.origin == SEARCH else record.origin
     return Entrant(name=name, origin=record.origin, widths=record.widths)
+
+
+def _check_givens(path: Path, facts: Mapping[str, Any]) -> None:
+    """What the settings name must be what it was when the run began: half a run on other images is no run.
+
+    Raises RunError naming what has changed.
+    """
+    if not path.exists():
+        return
+    before = read_json(path)
+    names = {"data": "the images", "structure": "the network", "weights": "the given weights", "device": "the device"}
+    changed = [text for key, text in names.items() if key in before and before[key] != facts[key]]
+    if changed:
+        raise RunError(
+            f"{path.parent}: {' and '.join(changed)} changed since the run began; use --fresh to begin anew, or put "
+            "back what was there"
+        )
 
 
 def _failure(path: Path) -> str:

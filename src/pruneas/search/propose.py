@@ -15,7 +15,7 @@ from torch import nn
 from pruneas.architecture import Quantity
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths
-from pruneas.errors import RunError
+from pruneas.errors import RunError, StructureError
 from pruneas.generators import Task, find_methods
 from pruneas.generators.method import Penalty
 from pruneas.search.train import Epoch, Report, images_per_epoch
@@ -116,6 +116,12 @@ def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
         options=proposal.options,
     )
     found = method.generate(task)
+    cost = int(task.model.cost(found.widths, task.quantity))
+    if not task.legal.holds(found.widths) or cost > task.most:
+        raise StructureError(
+            f"generator {method.name}: its widths must be legal and cost at most {task.most} {task.quantity}; it gave "
+            f"{found.widths.tolist()}, which cost {cost}"
+        )
     ranking = found.ranking
     return GeneratorRecord(
         method=method.name,

@@ -1,13 +1,15 @@
 """The search: ask for widths, project them onto the budget, train them from scratch, tell.
 
 Trials are asked for in batches, one trial a worker, and all trials of a batch are asked for before any is trained. What
-is proposed then does not depend on which training ends first, so a search repeats exactly however many workers it has.
+is proposed then does not depend on which training ends first, so with the same number of workers a search repeats
+exactly.
 
 A search can be killed at any moment. A batch is written down before it is asked for, and every trial has its record in
 `trials/` before the study is told of it. What the study has asked for is therefore the plan, and the records are what
 was done: a trial that is open in the study but has a record is told from it, one that has none is trained (again, from
-the same widths and seed). So a record that was deleted is made anew, and a study that was deleted is asked the same
-questions again and told the recorded answers.
+the same widths and seed). So a record that was deleted is made anew. A study that was deleted is asked the same
+questions again and told the recorded answers, as long as they are the same: after the run was extended, or with
+another number of workers, batches can come out differently, and the first record that does not fit is an error.
 """
 
 from __future__ import annotations

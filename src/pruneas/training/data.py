@@ -103,7 +103,7 @@ class DataSource:
         shape: (channels, height, width); channels 1 or 3. Images of another size are resized and cut.
         training: how many training images to use, each class in proportion; None: all that are left.
         validation: how many to hold out, or which share, in (0, 1), of the training and validation images together.
-            None: the whole of a folder's val/ where that is validation, else 0.15.
+            Where a folder's val/ is validation, all of it is used, or as many as a number says. None: 0.15.
         seed: of the split between training and validation.
         download: whether CIFAR may be downloaded if it is not there.
     """
@@ -146,15 +146,14 @@ class DataSource:
             held_out, left = parts.validation, everything
             validation_rows = np.arange(len(held_out.labels))
             self._check_count(len(left), 0)
-            if self.validation is not None:
-                given, there = self.validation, len(validation_rows)
-                asked = given if isinstance(given, int) else round(given * there)
-                if asked > len(validation_rows):
+            if isinstance(self.validation, int):
+                if self.validation > len(validation_rows):
                     raise DataError(
-                        f"{self.source}: {asked} validation images were asked for, but val/ has {len(validation_rows)}."
+                        f"{self.source}: {self.validation} validation images were asked for, but val/ has "
+                        f"{len(validation_rows)}."
                     )
                 validation_rows, _ = self._stratified(
-                    held_out.labels, validation_rows, asked, rng, parts.classes, spare=0
+                    held_out.labels, validation_rows, self.validation, rng, parts.classes, spare=0
                 )
         training_rows = left
         if self.training is not None and self.training < len(left):

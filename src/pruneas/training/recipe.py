@@ -74,6 +74,6 @@ class Recipe:
         return self.learning_rate * self.factor((step + 0.5) / (self.epochs * self.steps_per_epoch(num_images)))
 
     def total_learning_rate(self, num_images: int) -> float:
-        """The sum of the learning rate over all steps: how far this training can move a weight."""
+        """The sum of the learning rate over all steps: a measure of how far this training can move a weight."""
         steps = self.epochs * self.steps_per_epoch(num_images)
         return sum(self.learning_rate_at(step, num_images) for step in range(steps))
