@@ -1,6 +1,7 @@
 import re
 import tomllib
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -84,8 +85,8 @@ def test_overrides_replace_single_values_and_a_plus_adds_to_a_list(write):
 
 
 def test_options_of_a_generator_that_a_flag_leaves_out_are_dropped(write):
-    path = write(SMALLEST + "[generators.options.slimming]\nsparsity = 1e-4\n")
-    assert Space.load(path).generators.options == {"slimming": {"sparsity": 1e-4}}
+    path = write(SMALLEST + "[generators.options.slimming]\npull = 1e-4\n")
+    assert Space.load(path).generators.options == {"slimming": {"pull": 1e-4}}
     assert Space.load(path, {"generators.methods": ["l1"]}).generators.options == {}
 
 
@@ -173,7 +174,7 @@ at_most = {"features.*" = 4}
 "features.0" = 16
 "classifier" = 0
 [generators.options.slmming]
-sparsity = 1e-4
+pull = 1e-4
 """
     )
     assert complaints(path) == [
@@ -227,6 +228,7 @@ def test_lines_are_found_under_headers_dotted_keys_and_quotes():
     assert _line_of(text, ("nowhere",)) is None
 
 
+@patch("pruneas.config.OPTIONS", {})  # as of another package's generator, whose options are its own matter
 @given(
     glob=st.text(st.characters(codec="utf-8"), min_size=1),
     width=st.integers(1, 2**40),
@@ -244,6 +246,14 @@ def test_any_value_survives_toml(glob, width, rate):
         }
     )
     assert Space.model_validate(tomllib.loads(space.to_toml())) == space
+
+
+def test_options_of_the_built_in_generators_are_checked(write):
+    path = write(SMALLEST + '[generators.options.slimming]\npull = "abc"\npul = 1\n')
+    assert complaints(path) == [
+        "mine.toml:8: generators.options.slimming.pull: must be a number above 0, got 'abc'",
+        "mine.toml:9: generators.options.slimming.pul: slimming has no such option; did you mean 'pull'?",
+    ]
 
 
 def test_spaces_are_frozen():

@@ -9,6 +9,21 @@ import pytest
 from pruneas.interrupts import held_back, not_inherited
 
 
+@pytest.fixture(autouse=True)
+def foreground():
+    """As in a terminal; a background job of a shell starts with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_where_interrupts_are_ignored_they_stay_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
 def test_an_interrupt_waits_for_the_end_of_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt), held_back():

@@ -56,6 +56,14 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pruneas", *arguments]
 
 
+IN_FOREGROUND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
+from pruneas.cli import main
+main()
+"""
+
+
 def pruneas(*arguments, cwd, timeout=240, **environment):
     """The command line in a process of its own."""
     return subprocess.run(
@@ -77,9 +85,14 @@ def space_file(folder: Path, text: str = SPACE) -> Path:
 def stopped(arguments, *, cwd, after: float, how: signal.Signals) -> tuple[int, str]:
     """The command line in a process group of its own, to all of which a signal is sent; its exit code and stderr."""
     with subprocess.Popen(
-        command(*arguments), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env=os.environ | ANSI_FREE,
-    ) as process:  # fmt: skip
+        [sys.executable, "-c", IN_FOREGROUND, *arguments],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | ANSI_FREE,
+    ) as process:
         time.sleep(after)
         if process.poll() is None:
             os.killpg(process.pid, how)

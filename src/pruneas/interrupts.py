@@ -46,5 +46,7 @@ def not_inherited() -> Iterator[None]:
 
 
 def _can_be_changed() -> bool:
-    """Handlers that were not set in Python (None) could not be put back."""
-    return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
+    """Not where interrupts are ignored (`nohup`, a shell's background job), nor a handler that Python did not set
+    (None), which could not be put back."""
+    before = signal.getsignal(signal.SIGINT)
+    return threading.current_thread() is threading.main_thread() and before not in (None, signal.SIG_IGN)

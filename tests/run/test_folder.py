@@ -63,8 +63,24 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path, space):
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine").write_text("")
-    with pytest.raises(RunError, match=r"found mine and no space\.toml"):
+    with pytest.raises(RunError, match="found mine; give another --run"):
         prepare(other, space, fresh=True)
+
+
+def test_fresh_spares_a_folder_that_only_has_a_space_file_and_what_lies_beside_a_run(tmp_path, space):
+    """A user's own space.toml, with --run . and --fresh, once cost the project around it."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "space.toml").write_text(space.to_toml())
+    (project / "thesis.txt").write_text("years")
+    with pytest.raises(RunError, match=r"must be a run's folder or an empty one, found space\.toml, thesis\.txt"):
+        prepare(project, space, fresh=True)
+    run = tmp_path / "run"
+    prepare(run, space, fresh=False)
+    (run / "thesis.txt").write_text("years")
+    with pytest.raises(RunError, match=r"must hold nothing but the run to be deleted, found thesis\.txt"):
+        prepare(run, space, fresh=True)
+    assert (project / "thesis.txt").exists() and (run / "thesis.txt").exists()
 
 
 def test_a_folder_that_was_being_made_is_ours(tmp_path, space):

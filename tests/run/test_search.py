@@ -132,7 +132,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(app, [*SEARCH, "--fresh"])
     assert found.exit_code == 2
-    assert "run: must be a run's folder or an empty one, found thesis.tex and no space.toml" in found.stderr
+    assert "run: must be a run's folder or an empty one, found thesis.tex; give another --run" in found.stderr
     assert (tmp_path / "run" / "thesis.tex").read_text() == "mine"
 
 
