@@ -9,7 +9,7 @@ from pathlib import Path
 from pruneas.architecture import Architecture
 from pruneas.cost.count import count
 from pruneas.errors import ArchitectureError, NetworkError, RunError
-from pruneas.files import replacing
+from pruneas.files import replacing, write_text
 from pruneas.networks.weights import fit_to, read_weights
 
 
@@ -41,8 +41,7 @@ def export(run_or_file: Path, formats: list[str], out: Path | None) -> list[Path
 def _json(architecture: Architecture, source: Path, folder: Path) -> Path:
     """The architecture file. Checked by building the network that it describes and counting it."""
     path = folder / "architecture.json"
-    with replacing(path) as temporary:
-        temporary.write_text(architecture.to_json() + "\n", encoding="utf-8")
+    write_text(path, architecture.to_json() + "\n")
     written = Architecture.load(path)
     found, base = count(written.build(), written.input_shape), count(architecture.build(), architecture.input_shape)
     if (found.flops, found.params) != (base.flops, base.params):

@@ -27,7 +27,7 @@ from typing import Any
 from pruneas.architecture import Budget
 from pruneas.config import Space
 from pruneas.errors import RunError
-from pruneas.files import replacing
+from pruneas.files import write_text
 
 try:
     import fcntl
@@ -130,8 +130,7 @@ def prepare(folder: Path, space: Space, *, fresh: bool) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     text = located(space).to_toml()
     if not (folder / SPACE).exists() or (folder / SPACE).read_text(encoding="utf-8") != text:
-        with replacing(folder / SPACE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / SPACE, text)
 
 
 @contextmanager

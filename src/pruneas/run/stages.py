@@ -15,7 +15,7 @@ from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import NetworkError, RunError, TrainingError
-from pruneas.files import replacing, write_json
+from pruneas.files import replacing, write_json, write_text
 from pruneas.generators import Method
 from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
@@ -191,8 +191,7 @@ class Run:
 
     def _save_generated(self, record: GeneratorRecord) -> None:
         architecture = describe(self.s.structure, record.widths)
-        with replacing(self.s.folder / "generators" / f"{record.method}.architecture.json") as temporary:
-            temporary.write_text(architecture.to_json() + "\n", encoding="utf-8")
+        write_text(self.s.folder / "generators" / f"{record.method}.architecture.json", architecture.to_json() + "\n")
         write_json(self._path(record.method), record.to_json())
 
     def _base_job(self) -> Job:
@@ -290,8 +289,7 @@ class Run:
         record = result_record(
             self.s, arms, winner, trials, command=self.command, seconds=self.ledger.seconds, notes=self.notes
         )
-        with replacing(self.s.folder / RESULT) as temporary:
-            temporary.write_text(record.to_json() + "\n", encoding="utf-8")
+        write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 
     def _stage(self, name: str, *, test: bool) -> Stage:
@@ -315,8 +313,7 @@ class Run:
     def _save_best(self, stage: Stage, winner: Entrant) -> None:
         """The winner's architecture, and its weights of the first test seed, trained on the training part alone."""
         best = self.s.folder / BEST
-        with replacing(best / "architecture.json") as temporary:
-            temporary.write_text(describe(self.s.structure, winner.widths).to_json() + "\n", encoding="utf-8")
+        write_text(best / "architecture.json", describe(self.s.structure, winner.widths).to_json() + "\n")
         seed = stage.seeds[0]
         weights = stage.weights(winner, seed)
         if not weights.exists():

@@ -78,9 +78,7 @@ def _batch_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> An
     channels = _channels(trace, inputs, 1)
     if channels is None:
         return NotImplemented
-    for tensor in tensors:
-        if isinstance(tensor, DyeTensor):
-            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
+    _bind_vectors(trace, channels, tensors)
     affine = 2 if isinstance(tensors[0], DyeTensor) else 1
     trace.counted("batch_norm", affine * (inputs.numel() // max(1, inputs.shape[1])), _named(channels, tensors))
     return inputs.planes if any(channels) else (_plane(_named(channels, tensors), 1, inputs.shape),)
@@ -93,9 +91,7 @@ def _layer_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> An
     channels = _channels(trace, inputs, inputs.ndim - 1)
     if channels is None:
         return NotImplemented
-    for tensor in tensors:
-        if isinstance(tensor, DyeTensor):
-            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
+    _bind_vectors(trace, channels, tensors)
     affine = 5 if isinstance(tensors[0], DyeTensor) else 4
     trace.counted("layer_norm", affine * (inputs.numel() // max(1, inputs.shape[-1])), channels)
     return inputs.planes
@@ -107,9 +103,7 @@ def _group_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> An
     if channels is None:
         return NotImplemented
     trace.tie(channels, groups)
-    for tensor in (weight, bias):
-        if isinstance(tensor, DyeTensor):
-            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
+    _bind_vectors(trace, channels, (weight, bias))
     affine = 5 if isinstance(weight, DyeTensor) else 4
     trace.counted("group_norm", affine * (inputs.numel() // max(1, inputs.shape[1])), channels)
     return inputs.planes
@@ -122,6 +116,13 @@ def _bind(trace: Trace, inputs: Ids, parameter: Ids) -> None:
     if bare.any():
         reason = f"it reads a constant, or a single channel, which cannot change ({user_line()})"
         trace.freeze(parameter[bare], reason)
+
+
+def _bind_vectors(trace: Trace, channels: Ids, tensors: Sequence[Any]) -> None:
+    """A normalisation's scale, shift and statistics go with the channels it sees; those it does not have are None."""
+    for tensor in tensors:
+        if isinstance(tensor, DyeTensor):
+            _bind(trace, channels, _or_zeros(tensor.along(0), channels))
 
 
 def _or_zeros(dyes: Ids | None, like: Ids) -> Ids:
