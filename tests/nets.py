@@ -16,13 +16,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pruneas.architecture import Reference
+from pruneas.architecture import Input, Inputs, Reference
 from pruneas.cost.model import CostModel
 from pruneas.structure.build import analyse, build_widths
 from pruneas.structure.confirm import confirmed
 from pruneas.structure.groups import Structure
 
-INPUT = (3, 11, 13)
+
+def image(*shape: int) -> Inputs:
+    """The inputs of a network that takes one image of this shape."""
+    return (Input(shape),)
+
+
+INPUT = image(3, 11, 13)
 PLACES = 11 * 13
 
 
@@ -516,7 +522,7 @@ def structure_of(name: str) -> Structure:
     if name in NETS:
         return confirmed(analyse(NETS[name].reference, INPUT))
     network, side = ZOO[name]
-    return analyse(Reference.parse(network), (3, side, side))
+    return analyse(Reference.parse(network), image(3, side, side))
 
 
 @cache

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruneas.architecture import Architecture, Budget, Reference
+from pruneas.architecture import Architecture, Budget, Input, Reference
 from pruneas.errors import ArchitectureError, BudgetError, NetworkError
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.]{0,9}:[a-z_][a-z0-9_.]{0,9}", fullmatch=True)
@@ -32,9 +32,14 @@ ARCHITECTURES = st.builds(
     Architecture,
     network=st.builds(Reference, NAMES, st.dictionaries(KEYS, VALUES, max_size=3)),
     provider=st.text(),
-    input_shape=st.lists(COUNTS, min_size=1, max_size=4).map(tuple),
+    inputs=st.lists(
+        st.builds(Input, st.lists(COUNTS, min_size=1, max_size=4).map(tuple), st.sampled_from(["float32", "int64"])),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
     structure=st.text(string.hexdigits, min_size=16, max_size=16),
     widths=st.dictionaries(st.text(), COUNTS, max_size=5),
+    removed=st.lists(st.text(), max_size=2).map(tuple),
 )
 
 GOOD = {
@@ -42,9 +47,10 @@ GOOD = {
     "network": "pruneas:vgg16",
     "arguments": {"width": 0.25},
     "provider": "pruneas 0.1.0",
-    "input_shape": [3, 32, 32],
+    "inputs": ["3x32x32"],
     "structure": "0123456789abcdef",
     "widths": {"features.0": 11, "features.3": 7},
+    "removed": ["blocks.1"],
 }
 
 
@@ -73,9 +79,10 @@ def test_architectures_cannot_be_altered() -> None:
         ("network", "a:b; c", "must be 'package:factory'"),
         ("arguments", [1], "must be an object of keyword arguments, found '[1]'"),
         ("provider", None, "must be the providing package and its version, as text, found 'None'"),
-        ("input_shape", [], "must be a list of sizes of at least 1, found '[]'"),
-        ("input_shape", [3, 0], "must be a list of sizes of at least 1"),
-        ("input_shape", [3, 2.5], "must be a list of sizes of at least 1"),
+        ("inputs", [], "must be a list of inputs such as '3x32x32', found '[]'"),
+        ("inputs", ["3x0"], "must be a list of inputs such as '3x32x32'"),
+        ("inputs", [3, 32], "must be a list of inputs such as '3x32x32'"),
+        ("removed", "blocks.1", "must be a list of names of blocks"),
         ("structure", 7, "must be the structure's fingerprint, as text"),
         ("widths", {"a": 0}, "must be an object: group -> width, found \"{'a': 0}\""),
         ("widths", {"a": True}, "must be an object: group -> width"),

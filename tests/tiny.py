@@ -22,6 +22,7 @@ from pruneas.search.train import TrainingRecord
 from pruneas.search.trials import Search
 from pruneas.structure.build import structure_of
 from pruneas.training import DataSource, Outcome, Recipe
+from tests.nets import image
 
 NETWORK = 'pruneas:vgg(layout=[5, 7, "M", 11], channels=1)'
 
@@ -170,7 +171,7 @@ class Givens:
     def of(cls, reference: str = NETWORK, budget: str = "0.5", **rules) -> Givens:
         parsed = Reference.parse(reference)
         network = make(parsed)
-        structure = structure_of(network, parsed, (1, 8, 8))
+        structure = structure_of(network, parsed, image(1, 8, 8))
         model = CostModel.of(structure, network)
         legal = LegalWidths.of(structure, WidthRules(**rules))
         return cls(structure, model, legal, limit(model, legal, Budget.parse(budget)))

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 # The sub-package first: were it loaded later, Python would put it in the place of the function `pruneas.search`.
 from pruneas import search as _search_package  # noqa: F401
-from pruneas.architecture import Architecture, Budget, Reference
+from pruneas.architecture import Architecture, Budget, Input, Reference
 from pruneas.errors import PruneasError
 
 if TYPE_CHECKING:
     from pruneas.progress import Observer
     from pruneas.run import SearchResult
 
-__all__ = ["Architecture", "Budget", "PruneasError", "Reference", "load", "search"]
+__all__ = ["Architecture", "Budget", "Input", "PruneasError", "Reference", "load", "search"]
 
 try:
     __version__ = version("pruneas")

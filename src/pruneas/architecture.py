@@ -70,12 +70,42 @@ class Reference:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.arguments.items())})"
 
 
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One argument of a network's forward: its shape without the batch, and the type of its elements.
+
+    Written as text: `3x224x224`, or `128:int64` for what a network takes as indices.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "int64"] = "float32"
+
+    @classmethod
+    def parse(cls, text: str) -> Input:
+        """Read the written form. Raises NetworkError where the text is not of that form."""
+        match = re.fullmatch(r"\s*([0-9]+(?:\s*[x,]\s*[0-9]+)*)\s*(?::\s*(float32|int64)\s*)?", text, re.ASCII)
+        sizes = () if match is None else tuple(int(size) for size in re.split("[x,]", match[1]))
+        if match is None or not all(map(_is_count, sizes)):
+            raise NetworkError(
+                f"input {text!r}: must be the sizes of one input without the batch, each at least 1, as in 3x224x224; "
+                "indices are written 128:int64"
+            )
+        return cls(sizes, "int64" if match[2] == "int64" else "float32")
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.shape)) + ("" if self.dtype == "float32" else f":{self.dtype}")
+
+
+Inputs = tuple[Input, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A network with one width per group.
+    """A network with one width per group, perhaps without some of its residual branches.
 
     `provider` is the package the factory came from, with its version; `structure` the fingerprint of the groups that
-    were traced: a network that has changed since is an error, not a misload. `input_shape` is without the batch.
+    were traced: a network that has changed since is an error, not a misload. `removed` names the
+    blocks whose branch is taken out, leaving their shortcut; groups that only such branches hold have no width.
 
     Reading one runs nothing. Building calls the factory it names, as importing that factory's package would: build
     files of others only if their `network` is one you know.
@@ -83,9 +113,10 @@ class Architecture:
 
     network: Reference
     provider: str
-    input_shape: tuple[int, ...]
+    inputs: Inputs
     structure: str
     widths: Mapping[str, int]
+    removed: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(
@@ -94,9 +125,10 @@ class Architecture:
                 "network": self.network.name,
                 "arguments": dict(self.network.arguments),
                 "provider": self.provider,
-                "input_shape": list(self.input_shape),
+                "inputs": [str(each) for each in self.inputs],
                 "structure": self.structure,
                 "widths": dict(self.widths),
+                "removed": list(self.removed),
             },
             indent=2,
         )
@@ -129,9 +161,10 @@ class Architecture:
         return cls(
             network=Reference(data["network"], data["arguments"]),
             provider=data["provider"],
-            input_shape=tuple(data["input_shape"]),
+            inputs=tuple(Input.parse(text) for text in data["inputs"]),
             structure=data["structure"],
             widths=data["widths"],
+            removed=tuple(data["removed"]),
         )
 
     @classmethod
@@ -157,13 +190,25 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_input(text: str) -> bool:
+    try:
+        return bool(Input.parse(text))
+    except NetworkError:
+        return False
+
+
 _FIELDS: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "network": (lambda v: isinstance(v, str) and re.fullmatch(r"[\w.]+:[\w.]+", v), "'package:factory'"),
     "arguments": (lambda v: isinstance(v, dict), "an object of keyword arguments"),
     "provider": (lambda v: isinstance(v, str), "the providing package and its version, as text"),
-    "input_shape": (lambda v: isinstance(v, list) and v and all(map(_is_count, v)), "a list of sizes of at least 1"),
+    "inputs": (lambda v: _are_texts(v) and v and all(map(_is_input, v)), "a list of inputs such as '3x32x32'"),
     "structure": (lambda v: isinstance(v, str), "the structure's fingerprint, as text"),
     "widths": (lambda v: isinstance(v, dict) and all(map(_is_count, v.values())), "an object: group -> width"),
+    "removed": (_are_texts, "a list of names of blocks"),
 }
 
 Quantity = Literal["flops", "params"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pruneas.cost.count import count
-from tests.nets import INPUT, NETS, PLACES
+from tests.nets import INPUT, NETS, PLACES, image
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -42,5 +42,5 @@ def test_modes_and_values_stay_as_they_were() -> None:
 def test_modes_are_restored_after_an_error() -> None:
     network = nn.Linear(5, 2).train()
     with pytest.raises(RuntimeError):
-        count(network, (7,))
+        count(network, image(7))
     assert network.training

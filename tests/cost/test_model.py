@@ -18,7 +18,7 @@ from tests.nets import INPUT, NETS, PLACES, ZOO, model_of, random_widths, struct
 def test_the_closed_form_is_fvcores_count_at_any_widths(name: str) -> None:
     structure, model = structure_of(name), model_of(name)
     widths = random_widths(structure, seed=8)
-    found = count(build_widths(structure, widths), structure.input_shape)
+    found = count(build_widths(structure, widths), structure.inputs)
     vector = model.vector(widths)
     assert (int(model.flops(vector)), int(model.params(vector))) == (found.flops, found.params)
     base = model.base_widths

@@ -9,6 +9,7 @@ from pruneas.cost.count import count
 from pruneas.errors import RunError
 from pruneas.export import FORMATS, export
 from pruneas.run import load
+from tests.nets import image
 
 
 def test_a_run_is_exported_as_an_architecture_and_its_weights(finished, tmp_path):
@@ -17,7 +18,7 @@ def test_a_run_is_exported_as_an_architecture_and_its_weights(finished, tmp_path
     record = load(finished.folder).record
     winner = record.arm(record.winner)
     network = Architecture.load(paths[0]).build()
-    assert count(network, record.input).flops == winner.flops
+    assert count(network, image(*record.input)).flops == winner.flops
 
 
 def test_weights_load_with_torch_and_safetensors_alone(finished, tmp_path):

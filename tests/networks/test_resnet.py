@@ -9,6 +9,7 @@ from pruneas.cost.count import count
 from pruneas.errors import NetworkError
 from pruneas.networks import make
 from pruneas.networks.resnet import ResNet, resnet20, resnet32, resnet56, resnet110
+from tests.nets import image
 
 
 @pytest.mark.parametrize(("factory", "depth"), [(resnet20, 20), (resnet32, 32), (resnet56, 56), (resnet110, 110)])
@@ -22,7 +23,7 @@ def test_depth_counts_convolutions_and_the_linear_layer(factory, depth: int) -> 
 )
 def test_sizes_are_those_of_the_papers(factory, params: int, conv: int) -> None:
     """853,018 parameters and 125.49 M multiply-adds, 1,727,962 and 252.89 M (Li 2017): convolutions and classifier."""
-    found = count(factory(), (3, 32, 32))
+    found = count(factory(), image(3, 32, 32))
     assert found.params == params
     assert found.by_kind["conv"] == conv
     assert found.by_kind["linear"] == 640

@@ -10,6 +10,7 @@ from pruneas.architecture import Reference
 from pruneas.cost.count import count
 from pruneas.networks import NETWORKS, make
 from pruneas.networks.vgg import vgg, vgg11, vgg16, vgg19
+from tests.nets import image
 
 
 def widths(network: nn.Module) -> list[int]:
@@ -38,7 +39,7 @@ def test_vgg19_has_the_20_million_parameters_of_the_slimming_paper() -> None:
 def test_vgg16_has_the_313_million_multiply_adds_of_the_filter_pruning_paper() -> None:
     """313.2 M in the convolutions (Li 2017 says 313 M with its larger head); 4,224 batch-norm channels."""
     network = vgg16()
-    found = count(network, (3, 32, 32))
+    found = count(network, image(3, 32, 32))
     assert found.by_kind["conv"] == 313_196_544
     assert found.by_kind["linear"] == 5120
     assert sum(widths(network)) == 4224

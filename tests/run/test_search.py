@@ -23,6 +23,7 @@ from pruneas.report.records import ResultRecord
 from pruneas.search.records import read_trials
 from pruneas.search.study import open_study
 from pruneas.training import DataSource, evaluate
+from tests.nets import image
 from tests.tiny import command, outcome_of, space_file, stopped
 from tests.tiny import pruneas as cli
 
@@ -49,10 +50,10 @@ def test_every_arm_costs_what_is_said_and_is_inside_the_budget(finished):
     assert {arm.role for arm in record.arms} >= {"base", "uniform", "generator"}
     for arm in record.arms:
         network = Architecture(
-            network=shape.network, provider=shape.provider, input_shape=shape.input_shape, structure=shape.structure,
+            network=shape.network, provider=shape.provider, inputs=shape.inputs, structure=shape.structure,
             widths=arm.widths,
         ).build()  # fmt: skip
-        found = count(network, record.input)
+        found = count(network, image(*record.input))
         assert (found.flops, found.params) == (arm.flops, arm.params)
         assert arm.flops <= record.limit or arm.role == "base"
     assert record.limit == record.base_flops // 2
@@ -74,7 +75,7 @@ def test_the_generators_architectures_rebuild(finished):
         architecture = Architecture.load(path)
         record = json.loads(path.with_name(f"{path.name.partition('.')[0]}.json").read_text())
         assert dict(architecture.widths) == record["widths"]
-        assert count(architecture.build(), architecture.input_shape).flops == record["flops"]
+        assert count(architecture.build(), architecture.inputs).flops == record["flops"]
 
 
 def test_the_best_weights_give_the_accuracy_that_is_recorded(finished):

@@ -18,6 +18,7 @@ from pruneas.search.train import (
 )
 from pruneas.structure.build import build_widths
 from pruneas.training import DataSource, Outcome, Recipe
+from tests.nets import image
 
 
 @pytest.fixture
@@ -88,6 +89,6 @@ def test_weights_that_cannot_be_written_are_told_and_leave_nothing(givens, tmp_p
 def test_outputs_are_counted_and_the_network_is_left_as_it_was(givens):
     network = build_widths(givens.structure, givens.structure.widths, seed=0).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert outputs_of(network, (1, 8, 8)) == 10
+    assert outputs_of(network, image(1, 8, 8)) == 10
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

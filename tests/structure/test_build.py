@@ -14,7 +14,7 @@ from pruneas.architecture import Architecture, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
 from pruneas.structure import build as module
 from pruneas.structure.build import analyse, build, build_widths, describe, shapes_at
-from tests.nets import INPUT, NETS, ZOO, random_widths, structure_of
+from tests.nets import INPUT, NETS, ZOO, image, random_widths, structure_of
 
 ALL = [*NETS, *ZOO]
 
@@ -28,12 +28,12 @@ def test_random_widths_build_run_both_ways_and_trace_to_themselves(name: str) ->
     named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     assert {key: tuple(named[key].shape) for key in shapes} == shapes
 
-    outputs = network.train()(torch.randn(2, *structure.input_shape))
+    outputs = network.train()(torch.randn(2, *structure.inputs[0].shape))
     torch.stack([leaf.square().sum() for leaf in tree_leaves(outputs)]).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
-    assert torch.isfinite(network.eval()(torch.randn(1, *structure.input_shape))).all()
+    assert torch.isfinite(network.eval()(torch.randn(1, *structure.inputs[0].shape))).all()
 
-    found = module.structure_of(network, structure.network, structure.input_shape)
+    found = module.structure_of(network, structure.network, structure.inputs)
     wanted = [(group.name, widths[group.name], group.members) for group in structure.groups if widths[group.name] > 1]
     got = [(group.name, group.width, group.members) for group in found.groups]
     if len(wanted) == len(structure.groups):
@@ -91,7 +91,7 @@ def test_the_initialisation_is_the_factorys_own_at_these_widths() -> None:
 
 
 def test_zero_initialised_gammas_stay_zero() -> None:
-    structure = analyse(Reference("torchvision:resnet18", {"zero_init_residual": True}), (3, 32, 32))
+    structure = analyse(Reference("torchvision:resnet18", {"zero_init_residual": True}), image(3, 32, 32))
     network = build_widths(structure, random_widths(structure, seed=3), seed=0)
     for name, parameter in network.named_parameters():
         if name.endswith("bn2.weight"):
@@ -127,7 +127,7 @@ def test_a_network_that_has_changed_since_is_an_error() -> None:
     other = Architecture(
         network=NETS["Residual"].reference,
         provider="tests 0.9",
-        input_shape=INPUT,
+        inputs=INPUT,
         structure=architecture.structure,
         widths=architecture.widths,
     )
@@ -145,7 +145,7 @@ def test_wrong_widths_are_complained_about_together() -> None:
 
 
 def test_what_the_networks_own_code_does_not_allow_is_a_structure_error() -> None:
-    structure = analyse(Reference("tests.structure.test_build:Picky", {}), (3, 4, 4))
+    structure = analyse(Reference("tests.structure.test_build:Picky", {}), image(3, 4, 4))
     with pytest.raises(
         StructureError, match=r"cannot be rebuilt at these widths: .*ValueError: as it is or not at all"
     ):
@@ -153,7 +153,7 @@ def test_what_the_networks_own_code_does_not_allow_is_a_structure_error() -> Non
 
 
 def test_factories_must_make_the_same_layers_each_time() -> None:
-    structure = analyse(Reference("tests.structure.test_build:fickle", {}), (3, 4, 4))
+    structure = analyse(Reference("tests.structure.test_build:fickle", {}), image(3, 4, 4))
     with pytest.raises(StructureError, match="it must make the same layers each time"):
         for _ in range(2):
             build_widths(structure, structure.widths)
@@ -165,10 +165,10 @@ def test_hand_made_parameters_are_cut_and_the_rest_is_held_to_its_shape() -> Non
     assert network.kernel.shape == (2, 3, 3, 3)
     assert network.layer_scale.shape == (2, 1, 1)
     assert network.var.shape == (2,)
-    deep = analyse(Reference("tests.structure.test_build:copied", {}), (3, 4, 4))
+    deep = analyse(Reference("tests.structure.test_build:copied", {}), image(3, 4, 4))
     network = build_widths(deep, dict(zip(deep.widths, (2, 3, 4), strict=True)))
     assert [tuple(layer.weight.shape[:2]) for layer in network] == [(2, 3), (3, 2), (4, 3), (2, 4)]
-    stiff = analyse(Reference("tests.structure.test_build:Stiff", {}), (3, 4, 4))
+    stiff = analyse(Reference("tests.structure.test_build:Stiff", {}), image(3, 4, 4))
     with pytest.raises(StructureError, match=r"its parameter 'scale' must have shape \(3, 1, 1\), found \(4, 1, 1\)"):
         build_widths(stiff, {"a": 3})
 

@@ -8,7 +8,7 @@ from pruneas.architecture import Reference
 from pruneas.errors import StructureError
 from pruneas.structure.build import analyse
 from pruneas.structure.confirm import confirmed
-from tests.nets import NETS, structure_of
+from tests.nets import NETS, image, structure_of
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -24,21 +24,21 @@ def test_the_reason_is_what_went_wrong() -> None:
 
 
 def test_nothing_that_can_change_is_an_error_that_lists_why() -> None:
-    structure = analyse(Reference("tests.structure.test_confirm:Stiff", {}), (3, 4, 4))
+    structure = analyse(Reference("tests.structure.test_confirm:Stiff", {}), image(3, 4, 4))
     with pytest.raises(StructureError, match=r"nothing in it can be made narrower: a: .*shape '\[-1, 5\]'"):
         confirmed(structure)
 
 
 def test_halves_that_the_code_swaps_do_not_line_up_and_are_frozen() -> None:
     """Slices at half of what is there rebuild at any width, but put other channels in the halves."""
-    structure = confirmed(analyse(Reference("tests.structure.test_confirm:Swapped", {}), (3, 4, 4)))
+    structure = confirmed(analyse(Reference("tests.structure.test_confirm:Swapped", {}), image(3, 4, 4)))
     assert structure.widths == {"a": 6, "b": 5}
     assert set(structure.frozen) == {"a"}
     assert structure.frozen["a"].startswith("at other widths its channels come out in another order")
 
 
 def test_groups_of_one_channel_are_frozen() -> None:
-    structure = confirmed(analyse(Reference("tests.structure.test_confirm:Sliced", {}), (3, 4, 4)))
+    structure = confirmed(analyse(Reference("tests.structure.test_confirm:Sliced", {}), image(3, 4, 4)))
     assert structure.frozen["a"] == "it has one channel"
     assert structure.widths["a[1]"] == 5  # the slice takes one channel, then the rest, however many
     assert set(structure.frozen) == {"a"}

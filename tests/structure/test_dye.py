@@ -13,7 +13,7 @@ from pruneas.errors import StructureError
 from pruneas.structure.build import structure_of
 from pruneas.structure.dye import DyeTensor, Trace, trace_network
 from pruneas.structure.groups import Structure
-from tests.nets import NETS
+from tests.nets import NETS, image
 
 Forward = Callable[["Two", torch.Tensor], torch.Tensor]
 
@@ -32,7 +32,7 @@ class Two(nn.Module):
 
 
 def structure(between: Forward, into: int = 6) -> Structure:
-    return structure_of(Two(between, into), Reference("tests:two", {}), (3, 4, 5))
+    return structure_of(Two(between, into), Reference("tests:two", {}), image(3, 4, 5))
 
 
 def reasons(found: Structure) -> dict[str, str]:
@@ -112,7 +112,7 @@ def test_a_view_into_three_parts_ties_both_counts_that_the_code_holds() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.b(self.a(x).view(1, 2, 3, -1, 4, 5).transpose(1, 2).reshape(1, -1, 4, 5))
 
-    assert structure_of(Wide(), Reference("tests:wide", {}), (3, 4, 5)).widths == {"a": 5}
+    assert structure_of(Wide(), Reference("tests:wide", {}), image(3, 4, 5)).widths == {"a": 5}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_what_meets_the_input_is_fixed_in_every_dimension() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.b(self.a(x + self.before) + self.after)
 
-    found = structure_of(Positions(), Reference("tests:positions", {}), (3, 4, 5))
+    found = structure_of(Positions(), Reference("tests:positions", {}), image(3, 4, 5))
     before = [fixed.reason for fixed in found.fixed if fixed.parameter == "before"]
     assert before == ["the network's input"] * 3
     after = {fixed.dim: fixed.reason for fixed in found.fixed if fixed.parameter == "after"}
@@ -185,7 +185,7 @@ def test_depthwise_filters_of_padding_cannot_change() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.b(self.each(F.pad(self.a(x), (0, 0, 0, 0, 0, 2))))
 
-    found = structure_of(Padded(), Reference("tests:padded", {}), (3, 4, 5))
+    found = structure_of(Padded(), Reference("tests:padded", {}), image(3, 4, 5))
     assert found.widths == {"a": 5}
     sizes = {fixed.parameter: fixed.size for fixed in found.fixed if "constant" in fixed.reason}
     assert sizes == {"each.weight": 2, "each.bias": 2, "b.weight": 2}
@@ -200,7 +200,7 @@ def test_a_gate_of_one_channel_binds_nothing() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.b(self.a(x) * self.gate(x))
 
-    assert structure_of(Gate(), Reference("tests:gate", {}), (3, 4, 5)).widths == {"a": 5}
+    assert structure_of(Gate(), Reference("tests:gate", {}), image(3, 4, 5)).widths == {"a": 5}
 
 
 def test_data_dependent_code_is_refused_with_its_line() -> None:
@@ -230,7 +230,7 @@ def test_networks_that_fail_in_training_mode_are_told_so() -> None:
             return self.aux(x) if self.training else x
 
     with pytest.raises(StructureError, match=r"cannot be traced in training mode, which parts of it need: aten\.conv"):
-        structure_of(Torn(), Reference("tests:torn", {}), (3, 4, 5))
+        structure_of(Torn(), Reference("tests:torn", {}), image(3, 4, 5))
 
 
 def test_tracing_leaves_the_network_as_it_was() -> None:

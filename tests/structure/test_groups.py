@@ -7,7 +7,7 @@ import pytest
 
 from pruneas.architecture import Reference
 from pruneas.structure.build import analyse
-from tests.nets import INPUT, NETS, Known
+from tests.nets import INPUT, NETS, Known, image
 
 
 @pytest.fixture(params=NETS.values(), ids=NETS.keys())
@@ -81,12 +81,12 @@ def test_concatenations_come_out_as_segments() -> None:
     ],
 )
 def test_group_counts_of_known_families(network: str, num_groups: int) -> None:
-    assert len(analyse(Reference.parse(network), (3, 64, 64)).groups) == num_groups
+    assert len(analyse(Reference.parse(network), image(3, 64, 64)).groups) == num_groups
 
 
 def test_groups_do_not_depend_on_the_size_of_the_input() -> None:
     network = Reference.parse("torchvision:resnet18")
-    assert analyse(network, (3, 64, 64)).groups == analyse(network, (3, 96, 32)).groups
+    assert analyse(network, image(3, 64, 64)).groups == analyse(network, image(3, 96, 32)).groups
 
 
 def test_fingerprints_tell_structures_apart_and_nothing_else() -> None:

@@ -51,7 +51,7 @@ def test_inherited_weights_compute_what_the_silenced_base_does(name: str) -> Non
     base = lively(build_widths(structure, structure.widths, seed=0), seed=6)
     small = build_widths(structure, widths, seed=1).double().eval()
     small.load_state_dict(inherit(structure, base.state_dict(), keep))
-    images = torch.randn(2, *structure.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    images = torch.randn(2, *structure.inputs[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         expected = silenced(base, structure, keep)(images)
         found = small(images)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pruneas.architecture import Inputs
+from pruneas.networks import examples
+
 MATRIX_PRODUCTS = ("linear", "addmm", "mm", "matmul", "bmm", "einsum", "baddbmm")
 
 
@@ -23,8 +26,8 @@ class Count:
     uncounted: Mapping[str, int]
 
 
-def count(network: nn.Module, input_shape: tuple[int, ...]) -> Count:
-    """Count one pass of a network over one input of this shape (without the batch)."""
+def count(network: nn.Module, inputs: Inputs) -> Count:
+    """Count one pass of a network over one of its inputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore traces with torch.jit, which torch deprecates; there is no other way
         from fvcore.nn import FlopCountAnalysis
@@ -34,7 +37,7 @@ def count(network: nn.Module, input_shape: tuple[int, ...]) -> Count:
         try:
             network.eval()
             first = next(network.parameters(), torch.empty(0))
-            analysis = FlopCountAnalysis(network, torch.zeros(1, *input_shape, device=first.device))
+            analysis = FlopCountAnalysis(network, tuple(examples(inputs, device=first.device)))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             by_operator = {str(name): int(flops) for name, flops in analysis.by_operator().items()}
             uncounted = {str(name): int(times) for name, times in analysis.unsupported_ops().items()}

@@ -60,7 +60,7 @@ class CostModel:
 
         Raises StructureError naming the kind of operator whose count differs.
         """
-        base = count(network, structure.input_shape)
+        base = count(network, structure.inputs)
         flops: list[Term] = [(o.factor, o.a, o.b) for o in structure.operations]
         params: list[Term] = []
         for name in structure.learned:

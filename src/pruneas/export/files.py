@@ -43,7 +43,7 @@ def _json(architecture: Architecture, source: Path, folder: Path) -> Path:
     path = folder / "architecture.json"
     write_text(path, architecture.to_json() + "\n")
     written = Architecture.load(path)
-    found, base = count(written.build(), written.input_shape), count(architecture.build(), architecture.input_shape)
+    found, base = count(written.build(), written.inputs), count(architecture.build(), architecture.inputs)
     if (found.flops, found.params) != (base.flops, base.params):
         raise ArchitectureError(f"{path}: read back, it builds another network")
     return path

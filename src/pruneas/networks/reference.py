@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import nn
 
-from pruneas.architecture import Reference
+from pruneas.architecture import Inputs, Reference
 from pruneas.errors import NetworkError
 from pruneas.networks import resnet, vgg
 
@@ -46,6 +47,12 @@ def make(reference: Reference) -> nn.Module:
             f"network {reference}: the factory must return a torch.nn.Module, it returned {type(network).__name__}"
         )
     return network
+
+
+def examples(inputs: Inputs, *, batch: int = 1, device: torch.device | str = "cpu") -> list[torch.Tensor]:
+    """Zeros that a network takes as its arguments: (batch, *shape) each."""
+    types = {"float32": torch.float32, "int64": torch.int64}
+    return [torch.zeros(batch, *each.shape, dtype=types[each.dtype], device=device) for each in inputs]
 
 
 def provider(reference: Reference) -> str:

@@ -52,7 +52,7 @@ def result_record(
     space, data = setting.space, setting.data
     return ResultRecord(
         network=str(setting.structure.network),
-        input=setting.structure.input_shape,
+        input=setting.structure.inputs[0].shape,
         data=DataRecord(
             name=space.data.source,
             fingerprint=data.fingerprint,

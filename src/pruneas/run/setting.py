@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pruneas.architecture import Budget, Reference
+from pruneas.architecture import Budget, Input, Reference
 from pruneas.config import Space
 from pruneas.cost.model import CostModel
 from pruneas.cost.projection import limit
@@ -55,7 +55,8 @@ class Setting:
         observer.stage("network", space.network.reference, 0)
         reference = Reference.parse(space.network.reference)
         network = make(reference)
-        structure = confirmed(structure_of(network, reference, space.network.input))
+        inputs = (Input(tuple(space.network.input)),)
+        structure = confirmed(structure_of(network, reference, inputs))
         model = CostModel.of(structure, network)
         legal = LegalWidths.of(structure, WidthRules(**space.widths.model_dump()))
         if not (legal.lowest < legal.highest).any():
@@ -77,7 +78,7 @@ class Setting:
             download=download,
         )
         data = source.load()
-        outputs = outputs_of(network, space.network.input)
+        outputs = outputs_of(network, inputs)
         if outputs < len(data.classes):
             raise DataError(
                 f"data {space.data.source!r} has {len(data.classes)} classes, the network {reference} {outputs} "

@@ -16,9 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from pruneas.architecture import Inputs
 from pruneas.cost.count import count
 from pruneas.errors import InputError, NetworkError, PruneasError, RunError, StructureError
 from pruneas.files import replacing
+from pruneas.networks import examples
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
@@ -130,7 +132,7 @@ def concerns_all(outcome: Outcome) -> PruneasError | None:
 
 def check_counts(network: nn.Module, training: Training) -> None:
     """Raises StructureError where fvcore's count of the built network is not the stored one."""
-    found = count(network, training.structure.input_shape)
+    found = count(network, training.structure.inputs)
     if (found.flops, found.params) != (training.flops, training.params):
         raise StructureError(
             f"network {training.structure.network}: built, it has {found.flops} FLOPs and {found.params} parameters by "
@@ -151,11 +153,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
         ) from error
 
 
-def outputs_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+def outputs_of(network: nn.Module, inputs: Inputs) -> int:
     """How many values the network puts out for one image."""
     training = network.training
     with torch.no_grad():
-        output = network.eval()(torch.zeros(1, *input_shape))
+        output = network.eval()(*examples(inputs))
     network.train(training)
     output = output[0] if isinstance(output, tuple | list) else output
     return int(output.shape[-1])

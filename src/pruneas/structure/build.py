@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pruneas.architecture import Architecture, Reference
+from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
-from pruneas.networks import make, provider
+from pruneas.networks import examples, make, provider
 from pruneas.structure.dye import has_dyes, trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
 from pruneas.structure.replay import Sizes, constructors, sizes_of
@@ -21,25 +21,25 @@ Keep = Mapping[str, Sequence[int]]
 """Which channels of each group survive: positions in [0, base width), one per unit of width, ascending."""
 
 
-def analyse(network: Reference, input_shape: tuple[int, ...]) -> Structure:
-    """Make the base network and trace its groups; `input_shape` is without the batch.
+def analyse(network: Reference, inputs: Inputs) -> Structure:
+    """Make the base network and trace its groups.
 
     Raises NetworkError where it cannot be made and StructureError where it cannot be traced.
     """
     with torch.random.fork_rng(devices=[]):
-        return structure_of(make(network), network, input_shape)
+        return structure_of(make(network), network, inputs)
 
 
-def structure_of(module: nn.Module, network: Reference, input_shape: tuple[int, ...]) -> Structure:
+def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items() if has_dyes(tensor)}
     try:
-        trace = trace_network(module, [torch.empty(1, *input_shape)])
+        trace = trace_network(module, examples(inputs))
     except StructureError as error:
-        raise StructureError(f"network {network} at input {'x'.join(map(str, input_shape))}: {error}") from error
+        raise StructureError(f"network {network} at input {', '.join(map(str, inputs))}: {error}") from error
     learned = frozenset(name for name, _ in module.named_parameters())
-    structure = find_groups(trace, network, input_shape, shapes, learned)
+    structure = find_groups(trace, network, inputs, shapes, learned)
     first = {id(tensor): name for name, tensor in named.items()}
     every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return replace(structure, aliases={name: first[id(t)] for name, t in every if name not in named})
@@ -50,7 +50,7 @@ def describe(structure: Structure, widths: Mapping[str, int]) -> Architecture:
     return Architecture(
         network=structure.network,
         provider=provider(structure.network),
-        input_shape=structure.input_shape,
+        inputs=structure.inputs,
         structure=structure.fingerprint,
         widths={group.name: int(widths[group.name]) for group in structure.groups},
     )
@@ -61,7 +61,7 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
 
     Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for.
     """
-    structure = analyse(architecture.network, architecture.input_shape)
+    structure = analyse(architecture.network, architecture.inputs)
     if structure.fingerprint != architecture.structure:
         raise ArchitectureError(
             f"architecture of {architecture.network}: it was made with {architecture.provider}, whose network had "

@@ -51,7 +51,7 @@ def _breaks(structure: Structure, groups: Sequence[Group]) -> str | None:
     try:
         with torch.random.fork_rng(devices=[]):
             network = build_widths(structure, widths, seed=0)
-            found = structure_of(network, structure.network, structure.input_shape)
+            found = structure_of(network, structure.network, structure.inputs)
     except PruneasError as error:
         return str(error)
     except Exception as error:

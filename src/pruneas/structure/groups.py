@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from pruneas.architecture import Reference
+from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.dye import KERNEL, Ids, Trace
 
@@ -93,7 +93,7 @@ class Structure:
     """
 
     network: Reference
-    input_shape: tuple[int, ...]
+    inputs: Inputs
     groups: tuple[Group, ...]
     layouts: Mapping[Dimension, Layout]
     shapes: Mapping[str, tuple[int, ...]]
@@ -115,7 +115,9 @@ class Structure:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the groups, what they are made of, or any parameter's shape."""
-        digest = hashlib.sha256(json.dumps([dict(self.shapes), self.input_shape], sort_keys=True).encode())
+        digest = hashlib.sha256(
+            json.dumps([dict(self.shapes), [str(each) for each in self.inputs]], sort_keys=True).encode()
+        )
         for group in self.groups:
             members = [(m.parameter, m.dim, m.role, m.multiplicity) for m in group.members]
             digest.update(json.dumps([group.name, group.width, members]).encode())
@@ -127,7 +129,7 @@ class Structure:
 def find_groups(
     trace: Trace,
     network: Reference,
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     shapes: Mapping[str, tuple[int, ...]],
     learned: frozenset[str],
 ) -> Structure:
@@ -182,7 +184,7 @@ def find_groups(
     )
     return Structure(
         network=network,
-        input_shape=input_shape,
+        inputs=inputs,
         groups=tuple(groups),
         layouts=layouts,
         shapes=shapes,
