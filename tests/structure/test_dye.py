@@ -133,7 +133,8 @@ def test_operators_without_a_rule_freeze_what_they_touch_and_are_named(between: 
 
 def test_what_is_summed_into_one_number_belongs_together() -> None:
     found = structure(lambda self, x: x.flatten(1).view(1, 20, 6).sum(2)[:, :6, None, None])
-    assert found.widths == {"a": 1}  # every channel ends up in a sum with the next one
+    assert found.widths == {"a": 6}
+    assert found.groups[0].elastic  # every channel ends up in a sum with the next one
 
 
 def test_writing_into_a_constant_freezes_what_is_written() -> None:

@@ -9,8 +9,8 @@ products, and fvcore, which needs a built network, stays the referee: the two ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,34 +61,19 @@ class CostModel:
         Raises StructureError naming the kind of operator whose count differs.
         """
         base = count(network, structure.inputs)
-        flops: list[Term] = [(o.factor, o.a, o.b) for o in structure.operations]
-        params: list[Term] = []
-        for name in structure.learned:
-            shape = structure.shapes.get(name)
-            if shape is None:
-                params.append((1, _constant(1, structure), None))
-                continue
-            forms = [structure.form((name, dim)) for dim in range(len(shape))]
-            changing = [form for form in forms if form.coefficients.any()]
-            if len(changing) > 2:
-                raise StructureError(f"parameter {name!r} changes in {len(changing)} dimensions; two are priced")
-            factor = int(np.prod([form.constant for form in forms if not form.coefficients.any()]))
-            params.append(
-                (
-                    factor,
-                    changing[0] if changing else _constant(1, structure),
-                    changing[1] if len(changing) > 1 else None,
-                )
-            )
         model = cls(
             groups=tuple(structure.widths),
             base_widths=np.array(list(structure.widths.values()), dtype=np.int64),
             base=base,
-            flops=_polynomial(flops, structure),
-            params=_polynomial(params, structure),
+            flops=_flops(structure, ()),
+            params=_params(structure, ()),
         )
         model._check(structure)
         return model
+
+    def without(self, structure: Structure, removed: Collection[str]) -> CostModel:
+        """The same network's prices with the branches of these blocks taken out. `base` stays the whole network's."""
+        return replace(self, flops=_flops(structure, removed), params=_params(structure, removed))
 
     def cost(self, widths: Widths, quantity: Quantity) -> npt.NDArray[np.int64]:
         """FLOPs or parameters of candidates: (candidates, groups) -> (candidates,), or (groups,) -> ()."""
@@ -120,6 +105,24 @@ class CostModel:
             raise StructureError(
                 f"network {structure.network}: its cost cannot be given in closed form; {'; '.join(differing)}"
             )
+
+
+def _flops(structure: Structure, removed: Collection[str]) -> Polynomial:
+    left = [operation for operation in structure.operations if operation.blocks.isdisjoint(removed)]
+    return _polynomial([(operation.factor, operation.a, operation.b) for operation in left], structure)
+
+
+def _params(structure: Structure, removed: Collection[str]) -> Polynomial:
+    terms: list[Term] = []
+    for name in structure.learned - structure.parameters_of(removed):
+        forms = [structure.form((name, dim)) for dim in range(len(structure.shapes.get(name, ())))]
+        changing = [form for form in forms if form.coefficients.any()]
+        if len(changing) > 2:
+            raise StructureError(f"parameter {name!r} changes in {len(changing)} dimensions; two are priced")
+        factor = int(np.prod([form.constant for form in forms if not form.coefficients.any()]))
+        first = changing[0] if changing else _constant(1, structure)
+        terms.append((factor, first, changing[1] if len(changing) > 1 else None))
+    return _polynomial(terms, structure)
 
 
 def _constant(value: int, structure: Structure) -> LinearForm:

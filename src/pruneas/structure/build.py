@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import nn
 from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
 from pruneas.networks import examples, make, provider
+from pruneas.structure.blocks import find_blocks, shortcut_of
 from pruneas.structure.dye import has_dyes, trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
-from pruneas.structure.replay import Sizes, constructors, sizes_of
+from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
 
 Keep = Mapping[str, Sequence[int]]
 """Which channels of each group survive: positions in [0, base width), one per unit of width, ascending."""
@@ -38,21 +39,24 @@ def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Struc
         trace = trace_network(module, examples(inputs))
     except StructureError as error:
         raise StructureError(f"network {network} at input {', '.join(map(str, inputs))}: {error}") from error
-    learned = frozenset(name for name, _ in module.named_parameters())
-    structure = find_groups(trace, network, inputs, shapes, learned)
     first = {id(tensor): name for name, tensor in named.items()}
     every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    return replace(structure, aliases={name: first[id(t)] for name, t in every if name not in named})
+    aliases = {name: first[id(tensor)] for name, tensor in every if name not in named}
+    learned = frozenset(name for name, _ in module.named_parameters())
+    blocks = find_blocks(trace.record, named, {*aliases, *aliases.values()})
+    return replace(find_groups(trace, network, inputs, shapes, learned, blocks), aliases=aliases)
 
 
-def describe(structure: Structure, widths: Mapping[str, int]) -> Architecture:
-    """The architecture of these widths."""
+def describe(structure: Structure, widths: Mapping[str, int], removed: Collection[str] = ()) -> Architecture:
+    """The architecture of these widths, without the branches of the removed blocks."""
+    gone = structure.without(removed)
     return Architecture(
         network=structure.network,
         provider=provider(structure.network),
         inputs=structure.inputs,
         structure=structure.fingerprint,
-        widths={group.name: int(widths[group.name]) for group in structure.groups},
+        widths={name: int(widths[name]) for name in structure.widths if name not in gone},
+        removed=tuple(block.name for block in structure.blocks if block.name in removed),
     )
 
 
@@ -68,16 +72,24 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
             f"structure {architecture.structure}; {provider(architecture.network)} here gives {structure.fingerprint}. "
             "Install the version it was made with"
         )
-    return build_widths(structure, architecture.widths, seed=seed)
+    return build_widths(structure, architecture.widths, architecture.removed, seed=seed)
 
 
-def build_widths(structure: Structure, widths: Mapping[str, int], *, seed: int | None = None) -> nn.Module:
-    """Replay the factory at these widths.
+def build_widths(
+    structure: Structure, widths: Mapping[str, int], removed: Collection[str] = (), *, seed: int | None = None
+) -> nn.Module:
+    """Replay the factory at these widths, then take out the branches of the removed blocks.
 
-    Raises ArchitectureError for widths that are missing, unknown or outside of [1, base], and StructureError where
-    the network's own code does not allow them.
+    Groups that only removed branches hold need no width. Raises ArchitectureError for widths that are missing, unknown
+    or outside of [1, base] and for unknown blocks, StructureError where the network's own code does not allow them.
     """
     complaints = [f"unknown group {name!r}" for name in widths if name not in structure.widths]
+    complaints += [
+        f"block {name!r} cannot be removed: {structure.unremovable.get(name, 'there is no such block')}"
+        for name in removed
+        if name not in {block.name for block in structure.blocks}
+    ]
+    widths = {**{name: structure.widths[name] for name in structure.without(removed)}, **widths}
     for group in structure.groups:
         found = widths.get(group.name)
         if found is None or not 1 <= found <= group.width:
@@ -86,7 +98,7 @@ def build_widths(structure: Structure, widths: Mapping[str, int], *, seed: int |
         raise ArchitectureError(f"architecture of {structure.network}: " + "; ".join(complaints))
     shapes = shapes_at(structure, widths)
     with torch.random.fork_rng(devices=[]):
-        with constructors() as layers:
+        with constructors() as layers, uninitialised():
             base = make(structure.network)
         # Tensors are found by identity: a shared one goes by the first of its names, a dropped layer's has none.
         names = {id(tensor): name for name, tensor in [*base.named_parameters(), *base.named_buffers()]}
@@ -111,12 +123,16 @@ def build_widths(structure: Structure, widths: Mapping[str, int], *, seed: int |
             f"network {structure.network}: its factory made {len(layers)} layers, then {len(replayed)}: "
             "it must make the same layers each time"
         )
-    _slice_hand_made(structure, network, widths, shapes)
+    for block in structure.blocks:
+        if block.name in removed:
+            network.set_submodule(block.name, shortcut_of(network.get_submodule(block.name), block))
+    gone = structure.parameters_of(removed)
+    _slice_hand_made(structure, network, widths, {name: shape for name, shape in shapes.items() if name not in gone})
     return network
 
 
 def shapes_at(structure: Structure, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter and buffer at these widths."""
+    """The shape of every parameter and buffer at these widths (groups,), before any block is removed."""
     vector = np.array([widths[group.name] for group in structure.groups], dtype=np.int64)
     shapes = {}
     for name, shape in structure.shapes.items():
@@ -143,13 +159,19 @@ def surviving(structure: Structure, keep: Keep) -> dict[Dimension, npt.NDArray[n
     }
 
 
-def inherit(structure: Structure, state: Mapping[str, torch.Tensor], keep: Keep) -> dict[str, torch.Tensor]:
-    """The state of the base network, cut to the channels that survive: loads into the network built at those widths.
+def inherit(
+    structure: Structure, state: Mapping[str, torch.Tensor], keep: Keep, removed: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
+    """The state of the base network, cut to what survives: loads into the network built at those widths.
 
     Tensors that tracing did not dye (counters) are taken as they are.
     """
-    indices = surviving(structure, keep)
-    return {name: _cut(structure.aliases.get(name, name), t, indices).clone() for name, t in state.items()}
+    indices, gone = surviving(structure, keep), structure.parameters_of(removed)
+    return {
+        name: _cut(structure.aliases.get(name, name), tensor, indices).clone()
+        for name, tensor in state.items()
+        if name not in gone
+    }
 
 
 def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArray[np.int64]]) -> torch.Tensor:

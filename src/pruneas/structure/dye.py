@@ -25,11 +25,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map
+from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
 
 Ids = npt.NDArray[np.int64]
 Planes = tuple[torch.Tensor, ...]
+OUTPUT = "the network's output"
 KERNEL = "the kernel's size"
 """Why the places of a convolution's kernel cannot change: too plain a reason to be reported."""
 
@@ -38,13 +40,73 @@ KERNEL = "the kernel's size"
 class Operation:
     """One counted operator: FLOPs = factor * sum over a of 1 * sum over b of 1, a and b being dyes of dimensions.
 
-    `kind` is the name fvcore's handler counts under; matrix products of all spellings are 'linear'.
+    `kind` is the name fvcore's handler counts under; matrix products of all spellings are 'linear'. `step` is the
+    position of the operator in the record.
     """
 
+    step: int
     kind: str
     factor: int
     a: Ids
     b: Ids | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operator that ran on activations: `reads` are the steps whose outputs it took, `call` where it ran."""
+
+    operator: str
+    reads: tuple[int, ...]
+    call: int
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a module: the steps whose outputs it took and gave, and those that ran inside, [first, last)."""
+
+    module: str
+    parent: int
+    reads: tuple[int, ...]
+    first: int
+    last: int = 0
+    made: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Record:
+    """The operators of one pass, in the order in which they ran, and the modules they ran in. Call 0 is the network's.
+
+    Step 0 stands for parameters and constants.
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=lambda: [Step("constant", (), 0, ())])
+    calls: list[Call] = field(default_factory=list)
+    running: list[int] = field(default_factory=list)
+
+    def step(self, operator: str, reads: Sequence[int], shape: Sequence[int]) -> int:
+        """Note an operator. Returns the step its output goes by: 0 where it read nothing but constants."""
+        reads = tuple(read for read in reads if read)
+        self.steps.append(Step(operator, reads, self.running[-1] if self.running else 0, tuple(shape)))
+        return len(self.steps) - 1 if reads else 0
+
+    def input(self, shape: Sequence[int]) -> int:
+        self.steps.append(Step("input", (), 0, tuple(shape)))
+        return len(self.steps) - 1
+
+    def place(self, step: int) -> str:
+        """The innermost module that ran a step; the network itself has no name."""
+        return self.calls[self.steps[step].call].module
+
+    def enter(self, module: str, reads: Sequence[int]) -> None:
+        parent = self.running[-1] if self.running else -1
+        self.running.append(len(self.calls))
+        self.calls.append(Call(module, parent, tuple(reads), len(self.steps)))
+
+    def leave(self, made: Sequence[int]) -> None:
+        call = self.calls[self.running.pop()]
+        call.last, call.made = len(self.steps), tuple(made)
 
 
 @dataclass(slots=True)
@@ -61,7 +123,7 @@ class Trace:
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
     frozen: dict[int, str] = field(default_factory=dict)
     weights: list[tuple[Ids, Ids]] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
+    record: Record = field(default_factory=Record)
     evaluated: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def dimension(self, name: str, dim: int, size: int) -> Ids:
@@ -103,15 +165,17 @@ class Trace:
         return met
 
     def counted(self, kind: str, factor: int, a: Ids, b: Ids | None = None) -> None:
-        self.operations.append(Operation(kind, factor, a, b))
+        """Note the FLOPs of the operator that runs now, which will be the next step of the record."""
+        self.record.operations.append(Operation(len(self.record.steps), kind, factor, a, b))
 
 
 class DyeTensor(torch.Tensor):
-    """A tensor of dyes that passes for one of values; `base` is what it is a view of."""
+    """A tensor of dyes that passes for one of values; `base` is what it is a view of, `step` what put it out."""
 
     planes: Planes
     tracing: Trace
     base: DyeTensor | None
+    step: int
 
     @staticmethod
     def __new__(
@@ -121,9 +185,10 @@ class DyeTensor(torch.Tensor):
         tracing: Trace,
         base: DyeTensor | None = None,
         dtype: torch.dtype = torch.float32,
+        step: int = 0,
     ) -> DyeTensor:
         tensor = torch.Tensor._make_wrapper_subclass(cls, torch.Size(shape), dtype=dtype)
-        tensor.planes, tensor.tracing, tensor.base = planes, tracing, base
+        tensor.planes, tensor.tracing, tensor.base, tensor.step = planes, tracing, base, step
         return tensor
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -209,9 +274,9 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     trace.evaluated = trace.met()
     learned = np.concatenate([tensor.dyes() for tensor in tensors.values() if isinstance(tensor, DyeTensor)])
     if not trace.evaluated[learned].all():
-        counted = list(trace.operations)
+        evaluation, trace.record = trace.record, Record()
         _run(trace, network, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
-        trace.operations = counted
+        trace.record = evaluation
     return trace
 
 
@@ -244,8 +309,10 @@ def _run(
             np.zeros(0, dtype=np.int64), f"the network's input {position}" if position else "the network's input"
         )
         plane = torch.full((1,) * tensor.ndim, mark, dtype=torch.int64).expand(tensor.shape)
-        arguments.append(DyeTensor(tensor.shape, (plane,), trace))
+        step = trace.record.input(tensor.shape)
+        arguments.append(DyeTensor(tensor.shape, (plane,), trace, dtype=tensor.dtype, step=step))
     modes = [(module, module.training) for module in network.modules()]
+    hooks = [hook for name, module in network.named_modules() for hook in _recorded(trace.record, name, module)]
     try:
         network.train(training)
         with torch.no_grad():
@@ -256,11 +323,32 @@ def _run(
         what = error if isinstance(error, StructureError) else f"{type(error).__name__}: {error} ({user_line(error)})"
         raise StructureError(f"the network cannot be traced{mode}: {what}") from error
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, mode_before in modes:
             module.training = mode_before
     for leaf in tree_flatten(output)[0]:
         if isinstance(leaf, DyeTensor):
-            trace.freeze(leaf.dyes(), "the network's output")
+            trace.freeze(leaf.dyes(), OUTPUT)
+
+
+def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHandle]:
+    """Have the calls of a module recorded."""
+
+    def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
+        record.enter(name, _steps((args, kwargs)))
+
+    def leave(_: nn.Module, __: Any, output: Any) -> None:
+        record.leave(_steps(output))
+
+    return [
+        module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
+        module.register_forward_hook(leave),
+    ]
+
+
+def _steps(tree: Any) -> list[int]:
+    return [leaf.step for leaf in tree_iter(tree) if isinstance(leaf, DyeTensor)]
 
 
 def to_meta(tree: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy import sparse
 
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
+from pruneas.structure.blocks import Block, Blocks
 from pruneas.structure.dye import KERNEL, Ids, Trace
 
 Role = Literal["out", "in", "along"]
@@ -41,11 +43,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Channels with the same membership: they differ in nothing but their position. `width` is the base network's."""
+    """Channels with the same membership: they differ in nothing but their position. `width` is the base network's.
+
+    Where the network's own code moves channels so that all of a dimension belong together (a channel shuffle), they can
+    be counted, but not told apart: the group is `elastic`. Its width is how many there are, in the smallest member;
+    which of them are kept means nothing, and weights that are inherited do not keep the network's function.
+    """
 
     name: str
     width: int
     members: tuple[Member, ...]
+    elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +74,18 @@ class LinearForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedOperation:
-    """FLOPs of one operator: factor * a * b; `b` is None where there is no second dimension."""
+    """FLOPs of one operator: factor * a * b; `b` is None where there is no second dimension.
+
+    `place` is the innermost module that runs it ('' for the network's own forward), `blocks` those whose removal drops
+    it.
+    """
 
     kind: str
     factor: int
     a: LinearForm
     b: LinearForm | None
+    place: str
+    blocks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +103,8 @@ class Structure:
     """What tracing found about a network at an input shape.
 
     `frozen`: groups that tracing found, but whose change breaks the network, with the reason (see `confirm.py`).
-    `aliases`: further names of shared tensors, each with the name that everything else here knows them by.
+    `blocks` can be taken out, `unremovable` cannot, with the reason. `aliases`: further names of shared tensors, each
+    with the name that everything else here knows them by.
     """
 
     network: Reference
@@ -101,12 +116,23 @@ class Structure:
     operations: tuple[CountedOperation, ...]
     fixed: tuple[Fixed, ...]
     frozen: Mapping[str, str]
+    blocks: tuple[Block, ...]
+    unremovable: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:
         """The base network's widths by group."""
         return {group.name: group.width for group in self.groups}
+
+    def parameters_of(self, removed: Collection[str]) -> frozenset[str]:
+        """The parameters and buffers that go when these blocks are removed."""
+        return frozenset[str]().union(*(block.parameters for block in self.blocks if block.name in removed))
+
+    def without(self, removed: Collection[str]) -> frozenset[str]:
+        """The groups that only the branches of these blocks hold."""
+        gone = self.parameters_of(removed)
+        return frozenset(group.name for group in self.groups if all(m.parameter in gone for m in group.members))
 
     def form(self, dimension: Dimension) -> LinearForm:
         """The size of a parameter dimension as a function of the widths."""
@@ -132,11 +158,13 @@ def find_groups(
     inputs: Inputs,
     shapes: Mapping[str, tuple[int, ...]],
     learned: frozenset[str],
+    blocks: Blocks,
 ) -> Structure:
     """Join the dyes that met and gather channels of equal membership into groups.
 
     `shapes` are those of all parameters and floating-point buffers, `learned` the names that are parameters.
     """
+    dropped = blocks.dropped
     ids = {d: np.arange(first, first + trace.sizes[d]) for d, first in trace.first.items()}
     channel, reasons = _channels(trace)
     of = {dimension: channel[mine] for dimension, mine in ids.items()}
@@ -154,8 +182,11 @@ def find_groups(
     taken: Counter[str] = Counter()
     memberships = _memberships(of, reasons)
     for membership in sorted(memberships, key=lambda key: first_dye[memberships[key]].min()):
+        channels = sorted(memberships[membership], key=lambda c: first_dye[c])
+        width = gcd(*(times for _, times in membership)) if len(channels) == 1 else 1
+        elastic = width > 1
         members = tuple(
-            Member(parameter=name, dim=dim, role=role((name, dim)), multiplicity=times)
+            Member(parameter=name, dim=dim, role=role((name, dim)), multiplicity=times // width)
             for (name, dim), times in membership
         )
         if not any(member.parameter in learned for member in members):
@@ -163,14 +194,11 @@ def find_groups(
         producer = next((member for member in members if member.role == "out"), members[0]).parameter
         name = producer.rpartition(".")[0] or producer
         taken[name] += 1
-        channels = sorted(memberships[membership], key=lambda c: first_dye[c])
         of_channel[channels] = [(len(groups), position) for position in range(len(channels))]
         unique_name = name if taken[name] == 1 else f"{name}[{taken[name] - 1}]"
-        groups.append(Group(name=unique_name, width=len(channels), members=members))
+        groups.append(Group(name=unique_name, width=width * len(channels), members=members, elastic=elastic))
 
-    layouts = {
-        dimension: Layout(groups=of_channel[mine, 0], positions=of_channel[mine, 1]) for dimension, mine in of.items()
-    }
+    layouts = {dimension: _layout(of_channel[mine, 0], of_channel[mine, 1], groups) for dimension, mine in of.items()}
     group_of_dye = of_channel[channel, 0]
     widths = np.array([group.width for group in groups], dtype=np.int64)
     operations = tuple(
@@ -179,8 +207,10 @@ def find_groups(
             factor=operation.factor,
             a=_form(group_of_dye[operation.a], widths),
             b=None if operation.b is None else _form(group_of_dye[operation.b], widths),
+            place=trace.record.place(operation.step),
+            blocks=frozenset(name for name, steps in dropped.items() if operation.step in steps),
         )
-        for operation in trace.operations
+        for operation in trace.record.operations
     )
     return Structure(
         network=network,
@@ -192,7 +222,18 @@ def find_groups(
         operations=operations,
         fixed=tuple(fixed for dimension in of if dimension[0] in learned for fixed in _fixed(dimension, of, reasons)),
         frozen={},
+        blocks=blocks.removable,
+        unremovable=blocks.unremovable,
     )
+
+
+def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
+    """The layout of a dimension; the channels of elastic groups are numbered here, in order, again and again."""
+    for group in np.unique(groups[groups >= 0]):
+        if every[group].elastic:
+            mine = np.flatnonzero(groups == group)
+            positions[mine] = np.arange(len(mine)) % every[group].width
+    return Layout(groups=groups, positions=positions)
 
 
 def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.module import _IncompatibleKeys
+from torch.overrides import TorchFunctionMode
 
 Sizes = Mapping[str, Any]
 """Constructor arguments to put in place of the factory's."""
@@ -61,6 +62,18 @@ def constructors(sizes: Callable[[int], Sizes] = lambda _: {}) -> Iterator[list[
         nn.Module.load_state_dict = load  # type: ignore[method-assign]
         for layer, original in originals.items():
             layer.__init__ = original  # type: ignore[method-assign]
+
+
+class uninitialised(TorchFunctionMode):
+    """While this holds, parameters are not initialised: for networks whose values nobody reads."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if args and isinstance(args[0], nn.Parameter) and name.endswith("_") and not name.endswith("__"):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def sizes_of(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:

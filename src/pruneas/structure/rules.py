@@ -33,7 +33,7 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
                 dyes = np.concatenate([target.dyes(), target.base.dyes(), result.dyes()])
                 reason = f"{name} writes into a part of a tensor ({user_line()})"
                 target.base.planes = _frozen(trace, dyes, reason, target.base.shape)
-            target.planes = result.planes
+            target.planes, target.step = result.planes, result.step
         else:
             trace.freeze(_all_dyes(args, kwargs), f"{name} writes into a constant ({user_line()})")
         return target
@@ -59,12 +59,15 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
         planes = ()
     else:
         planes = NotImplemented
+    first = next((leaf for leaf in tree_iter(shapes) if isinstance(leaf, torch.Tensor)), None)
+    reads = [leaf.step for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    step = trace.record.step(packet.__name__, reads, () if first is None else first.shape)
     if planes is NotImplemented:
         dyes = _all_dyes(args, kwargs)
         reason = f"{packet} has no rule here ({user_line()})"
         return tree_map(
             lambda leaf: (
-                DyeTensor(leaf.shape, _frozen(trace, dyes, reason, leaf.shape), trace, dtype=leaf.dtype)
+                DyeTensor(leaf.shape, _frozen(trace, dyes, reason, leaf.shape), trace, dtype=leaf.dtype, step=step)
                 if isinstance(leaf, torch.Tensor)
                 else leaf
             ),
@@ -73,10 +76,10 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     source = args[0] if func.is_view and args and isinstance(args[0], DyeTensor) else None
     base = source if source is None or source.base is None else source.base
     if isinstance(shapes, torch.Tensor):
-        return DyeTensor(shapes.shape, planes, trace, base, shapes.dtype)
+        return DyeTensor(shapes.shape, planes, trace, base, shapes.dtype, step)
     # Of several outputs the rules describe the first, but for splits, which describe each.
     each = planes if packet in SPLITS else [planes] + [()] * (len(shapes) - 1)
-    made = [DyeTensor(leaf.shape, mine, trace, base, leaf.dtype) for leaf, mine in zip(shapes, each, strict=True)]
+    made = [DyeTensor(leaf.shape, mine, trace, base, leaf.dtype, step) for leaf, mine in zip(shapes, each, strict=True)]
     return type(shapes)(made) if isinstance(shapes, list) else tuple(made)
 
 
