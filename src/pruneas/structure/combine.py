@@ -165,16 +165,20 @@ def _pooled_to_one(inputs: Any, output_size: Any, *_: Any, **__: Any) -> None:
 
 SEEN: Mapping[Any, Callable[..., None]] = {F.adaptive_avg_pool2d: _pooled_to_one}
 
+BATCH_NORMS = {
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten._batch_norm_with_update,
+    aten._batch_norm_no_update,
+    aten.cudnn_batch_norm,
+}
+
 COMBINATIONS: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     aten.convolution: _convolution,
     aten.addmm: _matmul,
     aten.mm: _matmul,
-    aten.native_batch_norm: _batch_norm,
-    aten._native_batch_norm_legit: _batch_norm,
-    aten._native_batch_norm_legit_no_training: _batch_norm,
-    aten._batch_norm_with_update: _batch_norm,
-    aten._batch_norm_no_update: _batch_norm,
-    aten.cudnn_batch_norm: _batch_norm,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     aten.native_layer_norm: _layer_norm,
     aten.native_group_norm: _group_norm,
 }

@@ -13,8 +13,8 @@ import torch
 from torch.utils._pytree import tree_iter, tree_map
 
 from pruneas.errors import StructureError
-from pruneas.structure.combine import COMBINATIONS, Arguments, Keywords
-from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, settle, to_meta, user_line, varying
+from pruneas.structure.combine import BATCH_NORMS, COMBINATIONS, Arguments, Keywords
+from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, dyed, settle, to_meta, user_line, varying
 
 aten = torch.ops.aten
 
@@ -41,10 +41,7 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
 
 
 def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
-    try:
-        shapes = func(*to_meta(args), **to_meta(kwargs))
-    except Exception as error:
-        raise StructureError(f"{func}: {error} ({user_line()})") from error
+    shapes = _shapes(trace, func, packet, args, kwargs)
     if packet in RULES:
         planes = RULES[packet](trace, shapes, args, kwargs)
     elif (packet in MOVES or func.is_view) and not _has_complex((shapes, args)):
@@ -59,9 +56,9 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
         planes = ()
     else:
         planes = NotImplemented
-    first = next((leaf for leaf in tree_iter(shapes) if isinstance(leaf, torch.Tensor)), None)
-    reads = [leaf.step for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
-    step = trace.record.step(packet.__name__, reads, () if first is None else first.shape)
+    first = shapes if isinstance(shapes, torch.Tensor) else shapes[0] if shapes else None
+    reads = [tensor.step for tensor in dyed((args, kwargs))]
+    step = trace.record.step(packet.__name__, reads, getattr(first, "shape", ()))
     if planes is NotImplemented:
         dyes = _all_dyes(args, kwargs)
         reason = f"{packet} has no rule here ({user_line()})"
@@ -83,13 +80,57 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     return type(shapes)(made) if isinstance(shapes, list) else tuple(made)
 
 
+def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """What an operator puts out, without values. Networks repeat themselves: each case is worked out once a trace."""
+    known = _alike(packet, args) or (packet is aten.convolution and _convolved(args))
+    if known:
+        first = torch.empty(known, dtype=args[0].dtype, device="meta")
+        rest = len(func._schema.returns) - 1
+        return (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
+    key = (func, _case(args), _case(tuple(kwargs.items())))
+    if key not in trace.shapes:
+        try:
+            trace.shapes[key] = func(*to_meta(args), **to_meta(kwargs))
+        except Exception as error:
+            raise StructureError(f"{func}: {error} ({user_line()})") from error
+    return trace.shapes[key]
+
+
+def _alike(packet: Any, args: Arguments) -> Any:
+    """The output's shape, where it plainly is the first argument's: PyTorch takes its time to find that out."""
+    if packet in ACTIVATIONS:
+        return args[0].shape
+    if packet in SUMS and isinstance(args[1], torch.Tensor):
+        return args[0].shape if (args[0].shape, args[0].dtype) == (args[1].shape, args[1].dtype) else None
+    if packet in BATCH_NORMS and args[0].ndim > 1:
+        of_channels = (args[0].shape[1],)
+        return args[0].shape if all(each is None or each.shape == of_channels for each in args[1:5]) else None
+    return None
+
+
+def _convolved(args: Arguments) -> tuple[int, ...] | None:
+    inputs, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
+    if transposed or weight.ndim != inputs.ndim or inputs.shape[1] != weight.shape[1] * groups:
+        return None
+    spatial = zip(inputs.shape[2:], weight.shape[2:], stride, padding, dilation, strict=False)
+    sizes = tuple((size + 2 * p - d * (kernel - 1) - 1) // s + 1 for size, kernel, s, p, d in spatial)
+    full = len(stride) == len(padding) == len(dilation) == weight.ndim - 2 and min(sizes, default=1) > 0
+    return (inputs.shape[0], weight.shape[0], *sizes) if full else None
+
+
+def _case(argument: Any) -> Any:
+    if isinstance(argument, torch.Tensor):
+        return (argument.shape, argument.dtype)
+    return tuple(map(_case, argument)) if isinstance(argument, tuple | list) else (type(argument), argument)
+
+
 def _frozen(trace: Trace, dyes: Ids, reason: str, shape: Sequence[int]) -> Planes:
     mark = trace.freeze(dyes, reason)
     return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(tuple(shape)),)
 
 
 def _all_dyes(args: Arguments, kwargs: Keywords) -> Ids:
-    found = [leaf.dyes() for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    found = [tensor.dyes() for tensor in dyed((args, kwargs))]
     return np.concatenate([*found, np.zeros(0, dtype=np.int64)])
 
 
@@ -101,7 +142,7 @@ def _has_complex(tree: Any) -> bool:
 
 
 def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, kwargs: Keywords) -> Any:
-    sources = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    sources = list(dyed((args, kwargs)))
     if packet in RESHAPES:
         _tie_split_dimensions(trace, sources[0], shapes.shape)
     if packet in SPLITS and packet is not aten.unbind:
@@ -169,9 +210,12 @@ def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) ->
 def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     if not isinstance(out, torch.Tensor):
         out = out[0]
+    sources = list(dyed((args, kwargs)))
+    if len(sources) == 1 and sources[0].shape == out.shape:
+        return sources[0].planes
     planes: list[torch.Tensor] = []
     constant: list[torch.Tensor] = []
-    for source in (leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)):
+    for source in sources:
         if source.ndim > out.ndim:
             return NotImplemented
         for plane in source.planes:
@@ -245,6 +289,19 @@ def _reduced(trace: Trace, func: Any, out: Any, args: Arguments, kwargs: Keyword
     return tuple(kept)
 
 
+SUMS = {aten.add, aten.mul, aten.sub}
+ACTIVATIONS = {
+    aten.relu,
+    aten.silu,
+    aten.gelu,
+    aten.sigmoid,
+    aten.tanh,
+    aten.hardtanh,
+    aten.hardswish,
+    aten.hardsigmoid,
+    aten.leaky_relu,
+    aten.elu,
+}
 RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {**COMBINATIONS, aten.copy: _copy}
 RESHAPES = {aten.view, aten._unsafe_view, aten.reshape}
 SPLITS = {aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, aten.unsafe_split}
