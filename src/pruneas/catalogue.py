@@ -10,12 +10,14 @@ GENERATORS: Mapping[str, str] = {
     "uniform": "the same share of every layer: the baseline",
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
+    "sss": "trained scales on residual branches; those with small scales are taken out (Huang 2018)",
 }
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "uniform": {},
     "l1": {},
     "slimming": {"pull": "a number above 0"},
+    "sss": {"gamma": "a number above 0"},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
 
