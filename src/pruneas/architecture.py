@@ -105,7 +105,9 @@ class Architecture:
 
     `provider` is the package the factory came from, with its version; `structure` the fingerprint of the groups that
     were traced: a network that has changed since is an error, not a misload. `removed` names the
-    blocks whose branch is taken out, leaving their shortcut; groups that only such branches hold have no width.
+    blocks whose branch is taken out, leaving their shortcut; groups that only such branches hold have no width. `mask`
+    is the SHA-256 of a file of masks of its weights (`structure/masks.py`) beside the architecture's; building gives
+    the network without them.
 
     Reading one runs nothing. Building calls the factory it names, as importing that factory's package would: build
     files of others only if their `network` is one you know.
@@ -117,6 +119,7 @@ class Architecture:
     structure: str
     widths: Mapping[str, int]
     removed: tuple[str, ...] = ()
+    mask: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(
@@ -129,6 +132,7 @@ class Architecture:
                 "structure": self.structure,
                 "widths": dict(self.widths),
                 "removed": list(self.removed),
+                **({} if self.mask is None else {"mask": self.mask}),
             },
             indent=2,
         )
@@ -152,6 +156,8 @@ class Architecture:
             )
         complaints = [f"{place}: unknown field {key!r}" for key in sorted(set(data) - set(_FIELDS) - {"schema"})]
         for key, (is_right, form) in _FIELDS.items():
+            if key not in data and key in _OPTIONAL:
+                continue
             if key not in data:
                 complaints.append(f"{place}: field {key!r} is missing; it must be {form}")
             elif not is_right(data[key]):
@@ -165,6 +171,7 @@ class Architecture:
             structure=data["structure"],
             widths=data["widths"],
             removed=tuple(data["removed"]),
+            mask=data.get("mask"),
         )
 
     @classmethod
@@ -209,7 +216,9 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "structure": (lambda v: isinstance(v, str), "the structure's fingerprint, as text"),
     "widths": (lambda v: isinstance(v, dict) and all(map(_is_count, v.values())), "an object: group -> width"),
     "removed": (_are_texts, "a list of names of blocks"),
+    "mask": (lambda v: isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v), "a SHA-256 in hexadecimal digits"),
 }
+_OPTIONAL = frozenset({"mask"})
 
 Quantity = Literal["flops", "params"]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}

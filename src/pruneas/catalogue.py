@@ -11,6 +11,7 @@ GENERATORS: Mapping[str, str] = {
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
     "sss": "trained scales on residual branches; those with small scales are taken out (Huang 2018)",
+    "magnitude": "small weights masked, compared over the whole network; what is left of a layer as widths (Han 2015)",
 }
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -18,6 +19,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "l1": {},
     "slimming": {"pull": "a number above 0"},
     "sss": {"gamma": "a number above 0"},
+    "magnitude": {},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
 

@@ -65,6 +65,15 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
 
     Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for.
     """
+    structure = structure_for(architecture)
+    return build_widths(structure, architecture.widths, architecture.removed, seed=seed)
+
+
+def structure_for(architecture: Architecture) -> Structure:
+    """The structure that an architecture's widths are of.
+
+    Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for.
+    """
     structure = analyse(architecture.network, architecture.inputs)
     if structure.fingerprint != architecture.structure:
         raise ArchitectureError(
@@ -72,7 +81,7 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
             f"structure {architecture.structure}; {provider(architecture.network)} here gives {structure.fingerprint}. "
             "Install the version it was made with"
         )
-    return build_widths(structure, architecture.widths, architecture.removed, seed=seed)
+    return structure
 
 
 def build_widths(

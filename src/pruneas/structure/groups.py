@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from typing import Literal
@@ -17,7 +17,7 @@ from scipy import sparse
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.blocks import Block, Blocks
-from pruneas.structure.dye import KERNEL, Ids, Trace
+from pruneas.structure.dye import KERNEL, Ids, Operation, Trace
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
@@ -77,7 +77,8 @@ class CountedOperation:
     """FLOPs of one operator: factor * a * b; `b` is None where there is no second dimension.
 
     `place` is the innermost module that runs it ('' for the network's own forward), `blocks` those whose removal drops
-    it.
+    it. `weight` is the parameter that a convolution or matrix product reads, where it reads the whole of one;
+    `map_size` the height and width of what a convolution puts out (one number or three where it is of that kind).
     """
 
     kind: str
@@ -86,6 +87,8 @@ class CountedOperation:
     b: LinearForm | None
     place: str
     blocks: frozenset[str] = frozenset()
+    weight: str | None = None
+    map_size: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +204,7 @@ def find_groups(
     layouts = {dimension: _layout(of_channel[mine, 0], of_channel[mine, 1], groups) for dimension, mine in of.items()}
     group_of_dye = of_channel[channel, 0]
     widths = np.array([group.width for group in groups], dtype=np.int64)
+    weight_of = _weights(trace)
     operations = tuple(
         CountedOperation(
             kind=operation.kind,
@@ -209,6 +213,8 @@ def find_groups(
             b=None if operation.b is None else _form(group_of_dye[operation.b], widths),
             place=trace.record.place(operation.step),
             blocks=frozenset(name for name, steps in dropped.items() if operation.step in steps),
+            weight=weight_of(operation),
+            map_size=trace.record.steps[operation.step].shape[2:] if operation.kind == "conv" else (),
         )
         for operation in trace.record.operations
     )
@@ -225,6 +231,24 @@ def find_groups(
         blocks=blocks.removable,
         unremovable=blocks.unremovable,
     )
+
+
+def _weights(trace: Trace) -> Callable[[Operation], str | None]:
+    """Tells the parameter that an operation reads the whole of, by the dyes of its two dimensions; None for others."""
+    dimensions = sorted((first, dimension) for dimension, first in trace.first.items() if first)
+    starts = np.array([first for first, _ in dimensions])
+
+    def parameter(dyes: Ids) -> str | None:
+        first, dimension = dimensions[int(np.searchsorted(starts, dyes[0], side="right")) - 1]
+        whole = len(dyes) == trace.sizes[dimension] and np.array_equal(np.sort(dyes), first + np.arange(len(dyes)))
+        return dimension[0] if whole else None
+
+    def weight(operation: Operation) -> str | None:
+        # A dimension of one index has no dye, and says nothing.
+        told = {parameter(dyes) for dyes in (operation.a, operation.b) if dyes is not None and dyes.any()}
+        return told.pop() if operation.b is not None and len(told) == 1 else None
+
+    return weight
 
 
 def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
