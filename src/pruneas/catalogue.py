@@ -12,6 +12,8 @@ GENERATORS: Mapping[str, str] = {
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
     "sss": "trained scales on residual branches; those with small scales are taken out (Huang 2018)",
     "magnitude": "small weights masked, compared over the whole network; what is left of a layer as widths (Han 2015)",
+    "guided": "widths of pruned networks, averaged over each stage, as a design for this one (Liu 2019)",
+    "guided-sparsity": "masks drawn by how often pruned networks keep each place of a kernel in each stage (Liu 2019)",
 }
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -20,6 +22,8 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "slimming": {"pull": "a number above 0"},
     "sss": {"gamma": "a number above 0"},
     "magnitude": {},
+    "guided": {},
+    "guided-sparsity": {},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
 

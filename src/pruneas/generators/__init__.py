@@ -9,14 +9,14 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from pruneas.errors import SpaceError
-from pruneas.generators import l1, magnitude, slimming, sss, uniform
+from pruneas.generators import guided, guided_sparsity, l1, magnitude, slimming, sss, uniform
 from pruneas.generators.method import Generated, Method, Task
 from pruneas.generators.ranking import Ranking, walk
 
 __all__ = ["METHODS", "Generated", "Method", "Ranking", "Task", "find_methods", "walk"]
 
 METHODS: Mapping[str, Method] = {
-    method.name: method for method in (uniform.METHOD, l1.METHOD, slimming.METHOD, sss.METHOD, magnitude.METHOD)
+    module.METHOD.name: module.METHOD for module in (uniform, l1, slimming, sss, magnitude, guided, guided_sparsity)
 }
 
 
