@@ -56,6 +56,9 @@ def test_the_same_task_gives_the_same_result(method: Run, task: Tasks) -> None:
     again = method(task("resnet20"))
     assert first.widths.tolist() == again.widths.tolist()
     assert first.keep == again.keep
+    assert first.removed == again.removed
+    assert (first.masks or {}).keys() == (again.masks or {}).keys()
+    assert all(torch.equal(mask, (again.masks or {})[name]) for name, mask in (first.masks or {}).items())
 
 
 def test_the_base_and_the_random_state_are_left_alone(method: Run, task: Tasks) -> None:

@@ -11,9 +11,9 @@ from importlib.metadata import entry_points
 from pruneas.errors import SpaceError
 from pruneas.generators import guided, guided_sparsity, l1, magnitude, slimming, sss, uniform
 from pruneas.generators.method import Generated, Method, Task
-from pruneas.generators.ranking import Ranking, walk
+from pruneas.generators.ranking import Ranking, Scores, member_scores, walk
 
-__all__ = ["METHODS", "Generated", "Method", "Ranking", "Task", "find_methods", "walk"]
+__all__ = ["METHODS", "Generated", "Method", "Ranking", "Scores", "Task", "find_methods", "member_scores", "walk"]
 
 METHODS: Mapping[str, Method] = {
     module.METHOD.name: module.METHOD for module in (uniform, l1, slimming, sss, magnitude, guided, guided_sparsity)
