@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pruneas.errors import RunError
 from pruneas.files import replacing
 
 
@@ -29,7 +30,10 @@ def save(
     generator: torch.Generator,
     device: torch.device,
 ) -> None:
-    """Write the state, whole or not at all. `networks`: the trained one and, by another name, its average."""
+    """Write the state, whole or not at all. `networks`: the trained one and, by another name, its average.
+
+    Raises RunError where the disk refuses.
+    """
     tensors = {
         f"{name}.{key}": tensor for name, network in networks.items() for key, tensor in network.state_dict().items()
     }
@@ -37,11 +41,16 @@ def save(
         tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
     tensors |= {f"random.{name}": state for name, state in _random_states(generator, device).items()}
     header = {"identity": _text(identity), "epochs": json.dumps([asdict(epoch) for epoch in epochs])}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        # Tied weights share memory, which the format refuses; each name gets its own copy.
-        plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, header)
+    # Tied weights share memory, which the format refuses; each name gets its own copy.
+    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(plain, temporary, header)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{path}: cannot be written: {error}. Give the same command again when it can; it goes on where it was"
+        ) from error
 
 
 def load(
