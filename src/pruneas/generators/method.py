@@ -13,6 +13,7 @@ from pruneas.architecture import Quantity
 from pruneas.cost.model import CostModel, Widths
 from pruneas.cost.widths import LegalWidths
 from pruneas.generators.ranking import Ranking
+from pruneas.networks.weights import fit_to
 from pruneas.structure.build import Keep, build_widths
 from pruneas.structure.groups import Structure
 from pruneas.training import FitResult
@@ -50,7 +51,7 @@ class Task:
         """A new base network: with the trained weights where there are some, freshly initialised otherwise."""
         network = build_widths(self.structure, self.structure.widths, seed=self.seed)
         if self.state is not None:
-            network.load_state_dict(dict(self.state))
+            fit_to(network, self.state, "the trained base network's state")
         return network
 
     def option(self, name: str, default: float) -> float:
