@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
+from pruneas.networks.weights import fit_to, read_weights
 from pruneas.search.train import (
     Epoch,
     Training,
@@ -18,7 +19,7 @@ from pruneas.search.train import (
 )
 from pruneas.structure.build import build_widths
 from pruneas.training import DataSource, Outcome, Recipe
-from tests.nets import image
+from tests.nets import NETS, image
 
 
 @pytest.fixture
@@ -84,6 +85,15 @@ def test_weights_that_cannot_be_written_are_told_and_leave_nothing(givens, tmp_p
     with pytest.raises(RunError, match=r"w\.safetensors: cannot be written: .*No space left on device"):
         save_weights(network, tmp_path / "w.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_shared_are_written_under_each_name(tmp_path):
+    network = NETS["Shared"].factory()
+    save_weights(network, tmp_path / "w.safetensors")
+    read = NETS["Shared"].factory()
+    fit_to(read, read_weights(tmp_path / "w.safetensors"), "w.safetensors")
+    assert read.a.weight is read.b.weight
+    assert torch.equal(read.a.weight, network.a.weight)
 
 
 def test_outputs_are_counted_and_the_network_is_left_as_it_was(givens):

@@ -156,7 +156,8 @@ def check_counts(network: nn.Module, training: Training) -> None:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's state as safetensors, whole or not at all. Raises RunError where the disk refuses."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Copies, because safetensors refuses tensors that share memory: a shared one is written under each of its names.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
