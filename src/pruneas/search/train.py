@@ -156,8 +156,13 @@ def check_counts(network: nn.Module, training: Training) -> None:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's state as safetensors, whole or not at all. Raises RunError where the disk refuses."""
+    save_state(network.state_dict(), path)
+
+
+def save_state(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors by name as safetensors, whole or not at all. Raises RunError where the disk refuses."""
     # Copies, because safetensors refuses tensors that share memory: a shared one is written under each of its names.
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
