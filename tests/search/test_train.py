@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
 from pruneas.networks.weights import fit_to, read_weights
@@ -126,3 +127,17 @@ def test_a_training_goes_on_where_it_was_killed_and_leaves_no_checkpoint(trainin
 def without_seconds(record):
     epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in record.epochs]
     return replace(record, seconds=0.0, epochs=tuple(epochs))
+
+
+def test_a_training_can_begin_with_given_weights(training, tmp_path):
+    source = build_widths(training.structure, training.widths, seed=99)
+    save_weights(source, tmp_path / "initial.safetensors")
+    # A rate so small that nothing moves: what comes out is what went in.
+    still = replace(training.recipe, learning_rate=1e-12, weight_decay=0.0, epochs=1, precision="float32")
+    given = replace(
+        training, initial=tmp_path / "initial.safetensors", recipe=still, weights=tmp_path / "w.safetensors"
+    )
+    train(lambda _: None, training=given)
+    found = load_file(tmp_path / "w.safetensors")
+    for name, parameter in source.named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach())

@@ -21,6 +21,7 @@ from pruneas.cost.count import count
 from pruneas.errors import InputError, NetworkError, PruneasError, RunError, StructureError
 from pruneas.files import replacing
 from pruneas.networks import examples
+from pruneas.networks.weights import fit_to, read_weights
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
@@ -34,7 +35,8 @@ Report = Callable[[Any], None]
 class Training:
     """What to train: `flops` and `params` are the counts that the built network must have.
 
-    `test`: read the test set afterwards, once. `weights`: where to leave the trained weights. `checkpoint`: where its
+    `removed`: blocks whose branches are taken out. `initial`: weights to begin with, of the network as it is built;
+    without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained weights. `checkpoint`: where its
     state is kept while it trains, from which it goes on where it was.
     """
 
@@ -46,6 +48,8 @@ class Training:
     recipe: Recipe
     seed: int
     device: str
+    removed: tuple[str, ...] = ()
+    initial: Path | None = None
     test: bool = False
     weights: Path | None = None
     checkpoint: Path | None = None
@@ -88,8 +92,10 @@ class Epoch:
 
 def train(report: Report, *, training: Training) -> TrainingRecord:
     """Build, recount, train, and evaluate. Runs in a child process; `report` gets an `Epoch` after each."""
-    network = build_widths(training.structure, training.widths, seed=training.seed)
+    network = build_widths(training.structure, training.widths, training.removed, seed=training.seed)
     check_counts(network, training)
+    if training.initial is not None:
+        fit_to(network, read_weights(training.initial), str(training.initial))
     data = training.data.load()
     per_epoch = images_per_epoch(training.recipe, len(data.train))
 
