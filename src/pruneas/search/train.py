@@ -36,8 +36,8 @@ class Training:
     """What to train: `flops` and `params` are the counts that the built network must have.
 
     `removed`: blocks whose branches are taken out. `initial`: weights to begin with, of the network as it is built;
-    without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained weights. `checkpoint`: where its
-    state is kept while it trains, from which it goes on where it was.
+    without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained
+    weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
     """
 
     structure: Structure
