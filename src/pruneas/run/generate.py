@@ -53,7 +53,7 @@ def generate(
         from pruneas.training import Pool
 
     with held(folder):
-        found = find_methods([method], space.generators.options)
+        found = find_methods([method], {method: space.generators.options.get(method, {})})
         setting = replace(Setting.of(kept, folder, download, observer), methods=(found[-1],), space=space)
         targets = {
             name: Target(most=limit(setting.model, setting.legal, budget), quantity=budget.quantity)

@@ -102,7 +102,8 @@ class Run:
             legal=self.s.legal,
             most=self.s.most,
             quantity=self.s.budget.quantity,
-            anchors={record.method: self.s.model.vector(record.widths) for record in generated},
+            # A search of widths cannot begin with an architecture that is small for its missing branches.
+            anchors={r.method: self.s.model.vector(r.widths) for r in generated if not r.removed},
             data=self.s.source,
             recipe=self.s.trial_recipe,
             num_trials=asked,
@@ -176,7 +177,9 @@ class Run:
     def _save_best(self, stage: Stage, winner: Entrant) -> None:
         """The winner's architecture, and its weights of the first test seed, trained on the training part alone."""
         best = self.s.folder / BEST
-        write_text(best / "architecture.json", describe(self.s.structure, winner.widths).to_json() + "\n")
+        write_text(
+            best / "architecture.json", describe(self.s.structure, winner.widths, winner.removed).to_json() + "\n"
+        )
         seed = stage.seeds[0]
         weights = stage.weights(winner, seed)
         if not weights.exists():
@@ -216,7 +219,8 @@ def _roles(
     roles: dict[str, tuple[Entrant, Role]] = {"base": (Entrant(name="base", origin="base", widths=base), "base")}
     for record in generated:
         role: Role = "uniform" if record.method == "uniform" else "generator"
-        roles[record.method] = (Entrant(name=record.method, origin=record.method, widths=record.widths), role)
+        entrant = Entrant(name=record.method, origin=record.method, widths=record.widths, removed=tuple(record.removed))
+        roles[record.method] = (entrant, role)
     if searched is not None and searched.name != winner.name:
         roles[searched.name] = (searched, "searched")
     if winner.origin != "uniform":
