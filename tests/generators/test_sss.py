@@ -81,7 +81,9 @@ def residual_task(budget: float = 1.0) -> Task:
         most=int(budget * model.base.flops),
         quantity="flops",
         seed=0,
-        recipe=Recipe(epochs=1, batch_size=2, learning_rate=0.1, momentum=0.5, nesterov=False, schedule="constant"),
+        recipe=Recipe(
+            epochs=1, batch_size=2, learning_rate=0.1, momentum=0.5, nesterov=False, schedule="constant", warmup=0.0
+        ),
         num_images=80,
         train=pulling({}),
     )

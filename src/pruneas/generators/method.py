@@ -18,6 +18,7 @@ from pruneas.cost.projection import Shape, project
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import StructureError
 from pruneas.generators.ranking import Ranking, walk, walk_share
+from pruneas.networks.weights import fit_to
 from pruneas.structure.build import Keep, build_widths
 from pruneas.structure.groups import Structure
 from pruneas.structure.masks import Masks
@@ -85,7 +86,7 @@ class Task:
         """A new base network: with the trained weights where there are some, freshly initialised otherwise."""
         network = build_widths(self.structure, self.structure.widths, seed=self.seed)
         if self.state is not None:
-            network.load_state_dict(dict(self.state))
+            fit_to(network, self.state, "the trained base network's state")
         return network
 
     def option(self, name: str, default: float) -> float:
