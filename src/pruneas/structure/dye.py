@@ -220,9 +220,10 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.combine import SEEN
 
-        if func in SEEN:
-            SEEN[func](*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
+        def run() -> Any:
+            return super(DyeTensor, cls).__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
+
+        return SEEN[func](run, *args, **(kwargs or {})) if func in SEEN else run()
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
