@@ -72,15 +72,13 @@ def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords, 
     a, b = args[-2:]
     inner, columns = (0, None) if b.ndim == 1 else (b.ndim - 2, b.ndim - 1)
     left, right = along(a, -1), along(b, inner)
-    if left is None or right is None:
-        return NotImplemented
     if is_activation(a) and is_activation(b):
-        if left.any() or right.any():
-            reason = f"a product of two activations ({user_line()})"
-            mark = trace.freeze(np.concatenate([a.dyes(), b.dyes()]), reason)
+        if left is None or right is None or left.any() or right.any():
             if counted:
                 count(trace, "linear", a.numel() * b.shape[-1], [])
-            return (torch.full((1,) * out.ndim, mark, dtype=torch.int64).expand(out.shape),)
+            return frozen(trace, [a, b], f"a product of two activations ({user_line()})", out.shape)
+    elif left is None or right is None:
+        return NotImplemented
     else:
         _bind(trace, left, right)
         _bind(trace, right, left)
@@ -177,13 +175,18 @@ def _bilinear(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords
 
 
 def _attention(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    dyes = [leaf.dyes() for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
-    mark = trace.freeze(np.concatenate(dyes), f"a product of two activations ({user_line()})")
-    shape = (out if isinstance(out, torch.Tensor) else out[0]).shape
-    return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(shape),)
+    tensors = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    return frozen(trace, tensors, f"a product of two activations ({user_line()})", out[0].shape)
 
 
 # What they share -----------------------------------------------------------------------------------------------------
+
+
+def frozen(trace: Trace, tensors: Iterable[DyeTensor], reason: str, shape: Sequence[int]) -> Planes:
+    """What an operator puts out that freezes all it reads: one dye that stands for the reason."""
+    dyes = np.concatenate([*(tensor.dyes() for tensor in tensors), np.zeros(0, dtype=np.int64)])
+    mark = trace.freeze(dyes, reason)
+    return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(tuple(shape)),)
 
 
 def is_activation(tensor: Any) -> bool:

@@ -25,6 +25,7 @@ Dimension = tuple[str, int]
 Membership = tuple[tuple[Dimension, int], ...]
 """Dimensions that a channel is part of, each with how many of its indices the channel takes."""
 SINGLE = "a size of one"
+UNUSED = "no operator uses it in evaluation mode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +242,7 @@ def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:
     used = np.zeros(len(channel), dtype=np.bool_)
     used[channel[: len(trace.evaluated)][trace.evaluated]] = True
     for alone in channel[~used[channel]]:
-        reasons.setdefault(int(alone), "no operator uses it in evaluation mode")
+        reasons.setdefault(int(alone), UNUSED)
 
 
 def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, list[int]]:

@@ -21,6 +21,7 @@ from pruneas.structure.combine import (
     count,
     extents,
     freeze_places,
+    frozen,
     is_activation,
     join,
 )
@@ -40,12 +41,11 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
             if target.shape != result.shape:
                 raise StructureError(f"{name} changes a tensor's shape in place ({user_line()})")
             if target.base is not None and not _fits(target, args[1:], result):
-                dyes = np.concatenate([target.dyes(), target.base.dyes(), result.dyes()])
                 reason = f"{name} writes into a part of a tensor ({user_line()})"
-                target.base.planes = _frozen(trace, dyes, reason, target.base.shape)
+                target.base.planes = frozen(trace, [target, target.base, result], reason, target.base.shape)
             target.planes, target.step = result.planes, result.step
         else:
-            trace.freeze(_all_dyes(args, kwargs), f"{name} writes into a constant ({user_line()})")
+            frozen(trace, _dyed((args, kwargs)), f"{name} writes into a constant ({user_line()})", ())
         return target
     return apply_functional(trace, func, packet, args, kwargs)
 
@@ -56,12 +56,7 @@ def _fits(target: DyeTensor, written: Arguments, result: DyeTensor) -> bool:
     So it is where the view has all its channels, or what is written has channels of its own for the view's.
     """
     assert target.base is not None
-    planes = [
-        plane.expand(result.shape)
-        for leaf in tree_iter(written)
-        if isinstance(leaf, DyeTensor)
-        for plane in leaf.planes
-    ]
+    planes = [plane.expand(result.shape) for leaf in _dyed(written) for plane in leaf.planes]
     everything = set(target.dyes()) == set(target.base.dyes())
     met = all(any(_covers(plane, own) for plane in planes) for own in target.planes)
     return (everything or met) and all(any(_covers(own, plane) for own in target.planes) for plane in result.planes)
@@ -91,14 +86,13 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     else:
         planes = NotImplemented
     first = next((leaf for leaf in tree_iter(shapes) if isinstance(leaf, torch.Tensor)), None)
-    reads = [leaf.step for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
-    step = trace.record.step(packet.__name__, reads, () if first is None else first.shape)
+    reads = _dyed((args, kwargs))
+    step = trace.record.step(packet.__name__, [leaf.step for leaf in reads], () if first is None else first.shape)
     if planes is NotImplemented:
-        dyes = _all_dyes(args, kwargs)
         reason = f"{packet} has no rule here ({user_line()})"
         return tree_map(
             lambda leaf: (
-                DyeTensor(leaf.shape, _frozen(trace, dyes, reason, leaf.shape), trace, dtype=leaf.dtype, step=step)
+                DyeTensor(leaf.shape, frozen(trace, reads, reason, leaf.shape), trace, dtype=leaf.dtype, step=step)
                 if isinstance(leaf, torch.Tensor)
                 else leaf
             ),
@@ -114,14 +108,8 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     return type(shapes)(made) if isinstance(shapes, list) else tuple(made)
 
 
-def _frozen(trace: Trace, dyes: Ids, reason: str, shape: Sequence[int]) -> Planes:
-    mark = trace.freeze(dyes, reason)
-    return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(tuple(shape)),)
-
-
-def _all_dyes(args: Arguments, kwargs: Keywords) -> Ids:
-    found = [leaf.dyes() for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
-    return np.concatenate([*found, np.zeros(0, dtype=np.int64)])
+def _dyed(tree: Any) -> list[DyeTensor]:
+    return [leaf for leaf in tree_iter(tree) if isinstance(leaf, DyeTensor)]
 
 
 def _has_complex(tree: Any) -> bool:
@@ -132,7 +120,7 @@ def _has_complex(tree: Any) -> bool:
 
 
 def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, kwargs: Keywords) -> Any:
-    sources = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    sources = _dyed((args, kwargs))
     if packet in RESHAPES:
         return _reshaped(trace, sources[0], shapes.shape)
     if packet is aten.constant_pad_nd:
@@ -176,7 +164,6 @@ def _reshaped(trace: Trace, source: DyeTensor, shape: Sequence[int]) -> Planes:
             parts = [slice(None) if dim == after[-1] else slice(0, 1) for dim in range(len(shape))]
             single = moved[tuple(parts)]
             trace.unite(single.expand(moved.shape).reshape(-1).numpy(), moved.reshape(-1).numpy())
-            moved = single.expand(moved.shape)
         planes.append(settle(moved))
     return tuple(planes)
 
@@ -245,7 +232,7 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
         out = out[0]
     planes: list[torch.Tensor] = []
     constant: list[torch.Tensor] = []
-    for source in (leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)):
+    for source in _dyed((args, kwargs)):
         if source.ndim > out.ndim:
             return NotImplemented
         for plane in source.planes:
@@ -262,7 +249,7 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
             planes[index] = torch.where(plane != 0, plane, dye)
         if not planes:
             planes.append(single)
-    fixed = _places(out, [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)])
+    fixed = _places(out, _dyed((args, kwargs)))
     for plane in planes:
         if varying(plane) and varying(plane) <= fixed:
             freeze_places(trace, plane)
