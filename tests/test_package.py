@@ -10,7 +10,7 @@ from pruneas.generators import METHODS
 def test_what_is_listed_is_what_can_be_imported():
     public = {name for name in vars(pruneas) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(pruneas, name), type(sys))}
-    helpers = {"annotations", "Any", "Mapping", "Path", "PackageNotFoundError", "TYPE_CHECKING", "version"}
+    helpers = {"annotations", "Any", "Mapping", "Path", "PackageNotFoundError", "Sequence", "TYPE_CHECKING", "version"}
     assert public - modules - helpers == set(pruneas.__all__)
 
 

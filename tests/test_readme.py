@@ -49,3 +49,21 @@ def test_the_files_it_links_to_exist() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
         assert (Path(README).parent / target).exists(), target
     assert "digits" in shipped_spaces()
+
+
+def test_its_look_at_a_network_is_what_the_command_prints() -> None:
+    block = next(block for block in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) if "pruneas inspect" in block)
+    command, *shown = block.splitlines()
+    words = shlex.split(command.removeprefix("$ pruneas "))
+    found = subprocess.run(
+        [sys.executable, "-m", "pruneas", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    printed = [line.rstrip() for line in found.stdout.splitlines()]
+    head = re.compile(r"torchvision [\w.+]+|[\d.]+ s$")  # the version and the time are the machine's
+    assert head.sub("", shown[0]) == head.sub("", printed[0])
+    for line in shown[1:]:
+        assert line == "..." or line in printed

@@ -6,13 +6,14 @@
     print(result)                                          # the verdict
     network = result.architecture.build()                  # a torch.nn.Module, freshly initialised
     pruneas.Architecture.load("best/architecture.json").build()
+    pruneas.inspect("torchvision:resnet50").groups         # what can change, as `pruneas inspect torchvision:resnet50`
 
 Importing this is cheap: torch and Optuna are loaded when they are first needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,10 @@ from pruneas.errors import PruneasError
 
 if TYPE_CHECKING:
     from pruneas.progress import Observer
+    from pruneas.report.inspection import Inspection
     from pruneas.run import SearchResult
 
-__all__ = ["Architecture", "Budget", "Input", "PruneasError", "Reference", "load", "search"]
+__all__ = ["Architecture", "Budget", "Input", "PruneasError", "Reference", "inspect", "load", "search"]
 
 try:
     __version__ = version("pruneas")
@@ -75,3 +77,29 @@ def load(run: str | Path) -> SearchResult:
     from pruneas.run import load as load_run
 
     return load_run(Path(run))
+
+
+def inspect(
+    network: str | Path | Reference, inputs: str | Sequence[int] | Sequence[str | Sequence[int] | Input] = ()
+) -> Inspection:
+    """What can be done with a network: its width groups, what they and its layers cost, what cannot change and why.
+
+    Args:
+        network: a reference such as 'torchvision:resnet50', the path of an architecture file, or a search space.
+        inputs: its inputs without the batch, '3x224x224' or (3, 224, 224) each; a single one may stand alone. Without
+            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm 3x224x224.
+    """
+    from pruneas.report.inspection import inspect as look
+    from pruneas.subject import Subject
+
+    alone = isinstance(inputs, str) or any(isinstance(each, int) for each in inputs)
+    given = [_input(each) for each in ([inputs] if alone else inputs)]
+    return look(Subject.of(str(network), given))
+
+
+def _input(given: Any) -> Input:
+    return (
+        given
+        if isinstance(given, Input)
+        else Input.parse(given if isinstance(given, str) else "x".join(map(str, given)))
+    )

@@ -34,7 +34,8 @@ def test_importing_the_command_line_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["--help"], 0), (["search", "--help"], 0), (["search", "--trials", "0"], 2), (["search", "--tirals", "3"], 2),
-     (["search", "--space", "digitz"], 2), (["search", "--data", "folder:/nowhere"], 2)],
+     (["search", "--space", "digitz"], 2), (["search", "--data", "folder:/nowhere"], 2),
+     (["inspect", "--help"], 0), (["inspect", "resnet50"], 2)],
 )  # fmt: skip
 def test_help_and_mistakes_are_answered_at_once(arguments, code):
     pruneas("--help")  # once, so that what is timed does not wait for the disk
@@ -47,7 +48,7 @@ def test_help_and_mistakes_are_answered_at_once(arguments, code):
 
 def test_every_command_is_listed():
     text = invoke("--help").stdout
-    for name in ("search", "report", "export", "dashboard", "spaces"):
+    for name in ("search", "inspect", "report", "export", "dashboard", "spaces"):
         assert name in text
 
 

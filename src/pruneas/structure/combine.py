@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_iter
 
-from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Planes, Trace, compact, user_line, varying
+from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Planes, Trace, compact, dyed, user_line, varying
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -73,10 +73,11 @@ def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords, 
     inner, columns = (0, None) if b.ndim == 1 else (b.ndim - 2, b.ndim - 1)
     left, right = along(a, -1), along(b, inner)
     if is_activation(a) and is_activation(b):
-        if left is None or right is None or left.any() or right.any():
+        if a.shape[-1] > 1 and (left is None or right is None or left.any() or right.any()):
             if counted:
                 count(trace, "linear", a.numel() * b.shape[-1], [])
             return frozen(trace, [a, b], f"a product of two activations ({user_line()})", out.shape)
+        left = right = np.zeros(a.shape[-1], dtype=np.int64)
     elif left is None or right is None:
         return NotImplemented
     else:
@@ -175,7 +176,7 @@ def _bilinear(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords
 
 
 def _attention(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    tensors = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    tensors = list(dyed((args, kwargs)))
     return frozen(trace, tensors, f"a product of two activations ({user_line()})", out[0].shape)
 
 
@@ -329,7 +330,7 @@ def _whole(formula: Callable[..., None]) -> Callable[..., Any]:
     """Run a function without counting its parts, then count it by itself."""
 
     def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
-        trace = next(leaf.tracing for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor))
+        trace = next(dyed((args, kwargs))).tracing
         operations = trace.record.operations
         before = len(operations)
         out = run()
@@ -383,8 +384,8 @@ def _convolved(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
 
 def _stiff(what: str, then: Callable[..., Any], run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
     """A function that holds the sizes of what it reads."""
-    trace = next(leaf.tracing for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor))
-    dyes = [leaf.dyes() for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor)]
+    trace = next(dyed((args, kwargs))).tracing
+    dyes = [tensor.dyes() for tensor in dyed((args, kwargs))]
     trace.freeze(np.concatenate(dyes), f"{what} holds its sizes ({user_line()})")
     return then(run, *args, **kwargs)
 
@@ -416,6 +417,15 @@ SEEN: Mapping[Any, Callable[..., Any]] = {
 }
 """Functions that are looked at as wholes, for they reach ATen in parts; called with what runs them."""
 
+BATCH_NORMS = {
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten._batch_norm_with_update,
+    aten._batch_norm_no_update,
+    aten.cudnn_batch_norm,
+}
+
 COMBINATIONS: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     aten.convolution: _convolution,
     aten.addmm: _matmul,
@@ -427,12 +437,7 @@ COMBINATIONS: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     aten.vdot: partial(_matmul, counted=False),
     aten._trilinear: _bilinear,
     aten.embedding: _embedding,
-    aten.native_batch_norm: _batch_norm,
-    aten._native_batch_norm_legit: _batch_norm,
-    aten._native_batch_norm_legit_no_training: _batch_norm,
-    aten._batch_norm_with_update: _batch_norm,
-    aten._batch_norm_no_update: _batch_norm,
-    aten.cudnn_batch_norm: _batch_norm,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     aten.native_layer_norm: _layer_norm,
     aten.native_group_norm: _group_norm,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,

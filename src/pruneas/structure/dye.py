@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,7 @@ class Trace:
     frozen: dict[int, str] = field(default_factory=dict)
     weights: list[tuple[Ids, Ids]] = field(default_factory=list)
     record: Record = field(default_factory=Record)
+    shapes: dict[Any, Any] = field(default_factory=dict)
     evaluated: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def dimension(self, name: str, dim: int, size: int) -> Ids:
@@ -231,8 +232,20 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.rules import apply
 
-        trace = next(leaf.tracing for leaf in tree_iter((args, kwargs)) if isinstance(leaf, DyeTensor))
-        return apply(trace, func, tuple(args), dict(kwargs or {}))
+        kwargs = dict(kwargs or {})
+        trace = next(dyed((args, kwargs))).tracing
+        return apply(trace, func, tuple(args), kwargs)
+
+
+def dyed(tree: Any) -> Iterator[DyeTensor]:
+    """The traced tensors among an operator's arguments."""
+    if isinstance(tree, DyeTensor):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for leaf in tree:
+            yield from dyed(leaf)
+    elif isinstance(tree, dict):
+        yield from dyed(tuple(tree.values()))
 
 
 def compact(plane: torch.Tensor) -> torch.Tensor:
@@ -271,10 +284,10 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         tensors[name] = _dyed(trace, name, tensor) if has_dyes(tensor) else tensor.detach().clone()
+    dyed = trace.count
     _run(trace, network, tensors, inputs, training=False)
     trace.evaluated = trace.met()
-    learned = np.concatenate([tensor.dyes() for tensor in tensors.values() if isinstance(tensor, DyeTensor)])
-    if not trace.evaluated[learned].all():
+    if not trace.evaluated[:dyed].all():
         evaluation, trace.record = trace.record, Record()
         _run(trace, network, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
         trace.record = evaluation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from typing import Literal
@@ -171,6 +171,7 @@ def find_groups(
     of = {dimension: channel[mine] for dimension, mine in ids.items()}
     _retire_unused(trace, channel, reasons)
     outs, ins = _roles(trace)
+    _retire_unmade(channel, reasons, [ids[dimension] for dimension in ids if dimension[0] in learned], outs, ins)
 
     def role(dimension: Dimension) -> Role:
         mine = ids[dimension]
@@ -183,7 +184,7 @@ def find_groups(
     taken: Counter[str] = Counter()
     memberships = _memberships(of, reasons)
     for membership in sorted(memberships, key=lambda key: first_dye[memberships[key]].min()):
-        channels = sorted(memberships[membership], key=lambda c: first_dye[c])
+        channels = memberships[membership][np.argsort(first_dye[memberships[membership]])]
         width = gcd(*(times for _, times in membership)) if len(channels) == 1 else 1
         elastic = width > 1
         members = tuple(
@@ -195,7 +196,7 @@ def find_groups(
         producer = next((member for member in members if member.role == "out"), members[0]).parameter
         name = producer.rpartition(".")[0] or producer
         taken[name] += 1
-        of_channel[channels] = [(len(groups), position) for position in range(len(channels))]
+        of_channel[channels, 0], of_channel[channels, 1] = len(groups), np.arange(len(channels))
         unique_name = name if taken[name] == 1 else f"{name}[{taken[name] - 1}]"
         groups.append(Group(name=unique_name, width=width * len(channels), members=members, elastic=elastic))
 
@@ -221,7 +222,7 @@ def find_groups(
         shapes=shapes,
         learned=learned,
         operations=operations,
-        fixed=tuple(fixed for dimension in of if dimension[0] in learned for fixed in _fixed(dimension, of, reasons)),
+        fixed=tuple(_fixed({dimension: mine for dimension, mine in of.items() if dimension[0] in learned}, reasons)),
         frozen={},
         blocks=blocks.removable,
         unremovable=blocks.unremovable,
@@ -245,30 +246,55 @@ def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:
         reasons.setdefault(int(alone), UNUSED)
 
 
-def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, list[int]]:
+def _retire_unmade(
+    channel: Ids,
+    reasons: dict[int, str],
+    learned: Sequence[Ids],
+    outs: npt.NDArray[np.bool_],
+    ins: npt.NDArray[np.bool_],
+) -> None:
+    """What weights read, but none makes, is as wide as a buffer."""
+    made = np.zeros(len(channel), dtype=np.bool_)
+    for mine in learned:
+        made[channel[mine[outs[mine] | ~ins[mine]]]] = True
+    for alone in channel[~made[channel]]:
+        reasons.setdefault(int(alone), "no parameter makes it")
+
+
+def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, Ids]:
     """The channels that can change, by which dimensions they are part of: equal ones form a group."""
     dimensions = list(of)
-    pairs = np.concatenate([np.stack([of[d], np.full(len(of[d]), k)], axis=1) for k, d in enumerate(dimensions)])
-    unique, counts = np.unique(pairs, axis=0, return_counts=True)
-    starts = np.flatnonzero(np.r_[True, unique[1:, 0] != unique[:-1, 0]])
-    found: dict[Membership, list[int]] = {}
-    for start, end in zip(starts, [*starts[1:], len(unique)], strict=True):
-        channel = int(unique[start, 0])
-        if channel not in reasons:
-            rows = zip(unique[start:end, 1], counts[start:end], strict=True)
-            found.setdefault(tuple((dimensions[k], int(times)) for k, times in rows), []).append(channel)
-    return found
+    index = np.repeat(np.arange(len(dimensions)), [len(of[dimension]) for dimension in dimensions])
+    channels = np.concatenate([of[dimension] for dimension in dimensions])
+    # A membership is known by two sums of random 64-bit numbers, one number for each dimension: comparing them in
+    # place of the memberships themselves errs once in 2^128.
+    tokens = np.random.default_rng(0).integers(0, 2**64, size=(len(dimensions), 2), dtype=np.uint64)
+    sums = np.zeros((int(channels.max(initial=0)) + 1, 2), dtype=np.uint64)
+    np.add.at(sums, channels, tokens[index])
+    is_free = np.asarray(sums.any(axis=1))
+    is_free[[channel for channel in reasons if channel < len(is_free)]] = False
+    free = np.flatnonzero(is_free)
+    _, first, kind = np.unique(sums[free].view(np.dtype("V16")).ravel(), return_index=True, return_inverse=True)
+    kind_of = np.full(len(is_free), -1)
+    kind_of[free[first]] = np.arange(len(first))
+    parts = [Counter[int]() for _ in first]
+    chosen = kind_of[channels] >= 0
+    for which, dimension in zip(kind_of[channels[chosen]], index[chosen], strict=True):
+        parts[which][int(dimension)] += 1
+    return {
+        tuple((dimensions[k], times) for k, times in sorted(part.items())): free[kind == number]
+        for number, part in enumerate(parts)
+    }
 
 
-def _fixed(dimension: Dimension, of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> list[Fixed]:
-    """What of a parameter dimension cannot change; kernels' sizes and single channels go without saying."""
-    found = Counter(reasons[int(c)] for c in of[dimension] if int(c) in reasons)
-    name, dim = dimension
-    return [
-        Fixed(parameter=name, dim=dim, size=size, reason=reason)
-        for reason, size in found.items()
-        if reason not in (KERNEL, SINGLE)
-    ]
+def _fixed(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> Iterator[Fixed]:
+    """What of parameter dimensions cannot change; kernels' sizes and single channels go without saying."""
+    told = np.array([channel for channel, reason in reasons.items() if reason not in (KERNEL, SINGLE)], dtype=np.int64)
+    is_told = np.zeros(max([0, *reasons, *(int(mine.max(initial=0)) for mine in of.values())]) + 1, dtype=np.bool_)
+    is_told[told] = True
+    for (name, dim), mine in of.items():
+        for reason, size in Counter(reasons[int(channel)] for channel in mine[is_told[mine]]).items():
+            yield Fixed(parameter=name, dim=dim, size=size, reason=reason)
 
 
 def _channels(trace: Trace) -> tuple[Ids, dict[int, str]]:

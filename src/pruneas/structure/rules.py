@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_iter, tree_map
 
 from pruneas.errors import StructureError
 from pruneas.structure.combine import (
+    BATCH_NORMS,
     COMBINATIONS,
     Arguments,
     Keywords,
@@ -25,7 +26,7 @@ from pruneas.structure.combine import (
     is_activation,
     join,
 )
-from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, settle, to_meta, user_line, varying
+from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, dyed, settle, to_meta, user_line, varying
 
 aten = torch.ops.aten
 
@@ -45,7 +46,7 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
                 target.base.planes = frozen(trace, [target, target.base, result], reason, target.base.shape)
             target.planes, target.step = result.planes, result.step
         else:
-            frozen(trace, _dyed((args, kwargs)), f"{name} writes into a constant ({user_line()})", ())
+            frozen(trace, dyed((args, kwargs)), f"{name} writes into a constant ({user_line()})", ())
         return target
     return apply_functional(trace, func, packet, args, kwargs)
 
@@ -56,7 +57,7 @@ def _fits(target: DyeTensor, written: Arguments, result: DyeTensor) -> bool:
     So it is where the view has all its channels, or what is written has channels of its own for the view's.
     """
     assert target.base is not None
-    planes = [plane.expand(result.shape) for leaf in _dyed(written) for plane in leaf.planes]
+    planes = [plane.expand(result.shape) for leaf in dyed(written) for plane in leaf.planes]
     everything = set(target.dyes()) == set(target.base.dyes())
     met = all(any(_covers(plane, own) for plane in planes) for own in target.planes)
     return (everything or met) and all(any(_covers(own, plane) for own in target.planes) for plane in result.planes)
@@ -67,10 +68,7 @@ def _covers(plane: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
-    try:
-        shapes = func(*to_meta(args), **to_meta(kwargs))
-    except Exception as error:
-        raise StructureError(f"{func}: {error} ({user_line()})") from error
+    shapes = _shapes(trace, func, packet, args, kwargs)
     if packet in RULES:
         planes = RULES[packet](trace, shapes, args, kwargs)
     elif (packet in MOVES or func.is_view) and not _has_complex((shapes, args)):
@@ -85,9 +83,9 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
         planes = ()
     else:
         planes = NotImplemented
-    first = next((leaf for leaf in tree_iter(shapes) if isinstance(leaf, torch.Tensor)), None)
-    reads = _dyed((args, kwargs))
-    step = trace.record.step(packet.__name__, [leaf.step for leaf in reads], () if first is None else first.shape)
+    first = shapes if isinstance(shapes, torch.Tensor) else shapes[0] if shapes else None
+    reads = list(dyed((args, kwargs)))
+    step = trace.record.step(packet.__name__, [tensor.step for tensor in reads], getattr(first, "shape", ()))
     if planes is NotImplemented:
         reason = f"{packet} has no rule here ({user_line()})"
         return tree_map(
@@ -108,8 +106,48 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     return type(shapes)(made) if isinstance(shapes, list) else tuple(made)
 
 
-def _dyed(tree: Any) -> list[DyeTensor]:
-    return [leaf for leaf in tree_iter(tree) if isinstance(leaf, DyeTensor)]
+def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """What an operator puts out, without values. Networks repeat themselves: each case is worked out once a trace."""
+    known = _alike(packet, args) or (packet is aten.convolution and _convolved(args))
+    if known:
+        first = torch.empty(known, dtype=args[0].dtype, device="meta")
+        rest = len(func._schema.returns) - 1
+        return (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
+    key = (func, _case(args), _case(tuple(kwargs.items())))
+    if key not in trace.shapes:
+        try:
+            trace.shapes[key] = func(*to_meta(args), **to_meta(kwargs))
+        except Exception as error:
+            raise StructureError(f"{func}: {error} ({user_line()})") from error
+    return trace.shapes[key]
+
+
+def _alike(packet: Any, args: Arguments) -> Any:
+    """The output's shape, where it plainly is the first argument's: PyTorch takes its time to find that out."""
+    if packet in ACTIVATIONS:
+        return args[0].shape
+    if packet in SUMS and isinstance(args[1], torch.Tensor):
+        return args[0].shape if (args[0].shape, args[0].dtype) == (args[1].shape, args[1].dtype) else None
+    if packet in BATCH_NORMS and args[0].ndim > 1:
+        of_channels = (args[0].shape[1],)
+        return args[0].shape if all(each is None or each.shape == of_channels for each in args[1:5]) else None
+    return None
+
+
+def _convolved(args: Arguments) -> tuple[int, ...] | None:
+    inputs, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
+    if transposed or weight.ndim != inputs.ndim or inputs.shape[1] != weight.shape[1] * groups:
+        return None
+    spatial = zip(inputs.shape[2:], weight.shape[2:], stride, padding, dilation, strict=False)
+    sizes = tuple((size + 2 * p - d * (kernel - 1) - 1) // s + 1 for size, kernel, s, p, d in spatial)
+    full = len(stride) == len(padding) == len(dilation) == weight.ndim - 2 and min(sizes, default=1) > 0
+    return (inputs.shape[0], weight.shape[0], *sizes) if full else None
+
+
+def _case(argument: Any) -> Any:
+    if isinstance(argument, torch.Tensor):
+        return (argument.shape, argument.dtype)
+    return tuple(map(_case, argument)) if isinstance(argument, tuple | list) else (type(argument), argument)
 
 
 def _has_complex(tree: Any) -> bool:
@@ -120,14 +158,18 @@ def _has_complex(tree: Any) -> bool:
 
 
 def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, kwargs: Keywords) -> Any:
-    sources = _dyed((args, kwargs))
+    sources = list(dyed((args, kwargs)))
     if packet in RESHAPES:
         return _reshaped(trace, sources[0], shapes.shape)
     if packet is aten.constant_pad_nd:
         return _padded(sources[0], args[1])
     if packet is aten.cat:
         return _concatenated(trace, shapes, args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
-    if packet in SPLITS and packet is not aten.unbind:
+    if packet is aten.unbind:
+        apart = sources[0].along(args[1] if len(args) > 1 else kwargs.get("dim", 0))
+        if apart is not None and apart.any():
+            trace.freeze(apart, f"a dimension is taken apart ({user_line()})")
+    elif packet in SPLITS:
         dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % sources[0].ndim
         sizes = {leaf.shape[dim] for leaf in shapes}
         dyes = sources[0].along(dim)
@@ -230,9 +272,12 @@ def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) ->
 def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     if not isinstance(out, torch.Tensor):
         out = out[0]
+    sources = list(dyed((args, kwargs)))
+    if len(sources) == 1 and sources[0].shape == out.shape:
+        return sources[0].planes
     planes: list[torch.Tensor] = []
     constant: list[torch.Tensor] = []
-    for source in _dyed((args, kwargs)):
+    for source in sources:
         if source.ndim > out.ndim:
             return NotImplemented
         for plane in source.planes:
@@ -249,7 +294,7 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
             planes[index] = torch.where(plane != 0, plane, dye)
         if not planes:
             planes.append(single)
-    fixed = _places(out, _dyed((args, kwargs)))
+    fixed = _places(out, sources)
     for plane in planes:
         if varying(plane) and varying(plane) <= fixed:
             freeze_places(trace, plane)
@@ -329,6 +374,19 @@ def _rechannelled(source: DyeTensor, out: torch.Tensor, change: Callable[[Ids], 
     return (channel_plane(change(dyes), 1, out.shape),) if dyes.any() else ()
 
 
+SUMS = {aten.add, aten.mul, aten.sub}
+ACTIVATIONS = {
+    aten.relu,
+    aten.silu,
+    aten.gelu,
+    aten.sigmoid,
+    aten.tanh,
+    aten.hardtanh,
+    aten.hardswish,
+    aten.hardsigmoid,
+    aten.leaky_relu,
+    aten.elu,
+}
 RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     **COMBINATIONS,
     aten.copy: _copy,
@@ -365,6 +423,8 @@ SAME_SHAPE = {
     aten.threshold,
     aten.rrelu_with_noise,
     aten.nan_to_num,
+    aten.zero,
+    aten.fill,
 }
 SPATIAL = {
     aten.adaptive_max_pool1d,
