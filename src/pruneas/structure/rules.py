@@ -197,15 +197,22 @@ def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, k
 
 
 def _reshaped(trace: Trace, source: DyeTensor, shape: Sequence[int]) -> Planes:
-    """A view that splits a dimension ties its parts: the network's code holds the number of parts."""
+    """A view that splits a dimension ties its parts: the network's code holds the number of parts.
+
+    From there on new dyes stand for the positions in each part, so that the number of parts has none.
+    """
     planes = []
     for plane in source.planes:
         moved = plane.reshape(tuple(shape))
         before, after = varying(plane), sorted(varying(moved))
         if len(before) == 1 and len(after) > 1:
-            parts = [slice(None) if dim == after[-1] else slice(0, 1) for dim in range(len(shape))]
-            single = moved[tuple(parts)]
-            trace.unite(single.expand(moved.shape).reshape(-1).numpy(), moved.reshape(-1).numpy())
+            small = compact(settle(moved))
+            last = after[-1]
+            table = small.movedim(last, -1).reshape(-1, shape[last]).numpy()
+            positions = np.where(table.any(axis=0), np.arange(trace.count, trace.count + shape[last]), 0)
+            trace.count += shape[last]
+            trace.unite(np.tile(positions, len(table)), table.ravel())
+            moved = channel_plane(positions, last, shape)
         planes.append(settle(moved))
     return tuple(planes)
 
