@@ -15,12 +15,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves
 
 from pruneas.architecture import Input, Inputs, Reference
 from pruneas.cost.count import count
 from pruneas.cost.model import CostModel
-from pruneas.networks import make
+from pruneas.networks import make, tensors_of
 from pruneas.structure.build import build_widths, structure_of
 from pruneas.structure.confirm import confirmed
 from pruneas.structure.dye import OUTPUT
@@ -109,8 +108,8 @@ def both_ways(network: torch.nn.Module, inputs: Inputs) -> None:
         else torch.randint(2, (2, *each.shape), generator=generator)
         for each in inputs
     ]
-    outputs = tree_leaves(network.train()(*batch))
-    torch.stack([leaf.square().sum() for leaf in outputs if leaf.requires_grad]).sum().backward()
+    outputs = tensors_of(network.train()(*batch))
+    torch.stack([tensor.square().sum() for tensor in outputs if tensor.requires_grad]).sum().backward()
     grads = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     assert len(grads) > 0
 

@@ -4,14 +4,16 @@ import importlib
 import importlib.metadata
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_iter
 
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import NetworkError
@@ -54,6 +56,15 @@ def examples(inputs: Inputs, *, batch: int = 1, device: torch.device | str = "cp
     """Zeros that a network takes as its arguments: (batch, *shape) each."""
     types = {"float32": torch.float32, "int64": torch.int64}
     return [torch.zeros(batch, *each.shape, dtype=types[each.dtype], device=device) for each in inputs]
+
+
+def tensors_of(output: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a network's output: nested, or in dataclasses and objects of its own."""
+    for leaf in tree_iter(output):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, nn.Module | type):
+            yield from tensors_of(vars(leaf))
 
 
 def provider(reference: Reference) -> str:

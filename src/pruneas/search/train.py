@@ -141,8 +141,11 @@ def check_counts(network: nn.Module, training: Training) -> None:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's state as safetensors, whole or not at all. Raises RunError where the disk refuses."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    """Write a network's state as safetensors, whole or not at all. Raises RunError where the disk refuses.
+
+    Tensors that go by several names are written under each: the format knows no sharing, and loading brings it back.
+    """
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
@@ -33,6 +34,11 @@ def analyse(network: Reference, inputs: Inputs) -> Structure:
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise StructureError(
+            f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
+        )
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items() if has_dyes(tensor)}
     try:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_iter, tree_map
 
-from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Planes, Trace, compact, dyed, user_line, varying
+from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Planes, Trace, compact, dyed, to_meta, user_line, varying
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -42,8 +42,7 @@ def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywo
             each = np.repeat(channels, len(rows) // len(channels))
             if rows.any():
                 _bind(trace, each, rows)
-            # One filter for all of them has no dyes of its own.
-            out_of = np.where(rows == 0, each, rows)
+            out_of = rows = np.where(rows == 0, each, rows)  # one filter for all of them has no dyes of its own
         elif transposed:
             _bind(trace, channels, rows)
             trace.tie(rows, groups)
@@ -124,10 +123,18 @@ def _batch_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> An
 
 def _layer_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     inputs, shape, *tensors = args[:4]
-    channels = inputs.along(-1) if isinstance(inputs, DyeTensor) and len(shape) == 1 else None
-    if channels is None:
+    if not isinstance(inputs, DyeTensor):
         return NotImplemented
-    _bind_vectors(trace, channels, tensors)
+    channels = inputs.along(-1) if len(shape) == 1 else None
+    if channels is not None:
+        _bind_vectors(trace, channels, tensors)
+    else:  # over channels and places
+        for plane in (plane for tensor in tensors if isinstance(tensor, DyeTensor) for plane in tensor.planes):
+            mine = plane.expand(inputs.shape)
+            if any(varying(other) == varying(mine) for other in inputs.planes):
+                join(trace, list(inputs.planes), mine)
+            else:
+                freeze_places(trace, mine)
     count(trace, "layer_norm", _normal(tensors), extents(trace, inputs.planes, inputs.shape).values())
     return inputs.planes
 
@@ -382,17 +389,45 @@ def _convolved(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
     return _whole(_nothing)(run, *args, **kwargs) if isinstance(padding, str) else run()
 
 
-def _stiff(what: str, then: Callable[..., Any], run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
-    """A function that holds the sizes of what it reads."""
-    trace = next(dyed((args, kwargs))).tracing
-    dyes = [tensor.dyes() for tensor in dyed((args, kwargs))]
-    trace.freeze(np.concatenate(dyes), f"{what} holds its sizes ({user_line()})")
-    return then(run, *args, **kwargs)
+def _heads(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+    """PyTorch's multi-head attention holds the size of what it reads."""
+    tensors = list(dyed((args, kwargs)))
+    frozen(tensors[0].tracing, tensors, f"multi-head attention holds its sizes ({user_line()})", ())
+    return run()
 
 
-_recurrent = partial(_stiff, "a recurrent layer", _whole(_nothing))
-_heads = partial(_stiff, "multi-head attention", lambda run, *_, **__: run())
+def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Recurrent layers hold the sizes of what they read and put out; fvcore does not count them."""
 
+    def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        tensors = list(dyed((args, kwargs)))
+        trace = tensors[0].tracing
+        reason = f"a recurrent layer holds its sizes ({user_line()})"
+        step = trace.record.step(function.__name__, [tensor.step for tensor in tensors], ())
+        return tree_map(
+            lambda leaf: DyeTensor(leaf.shape, frozen(trace, tensors, reason, leaf.shape), trace, step=step),
+            function(*to_meta(args), **to_meta(kwargs)),
+        )
+
+    return seen
+
+
+def _among_neighbours(run: Callable[[], Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    """Each channel is divided by what is around it, however many there are."""
+    step = inputs.tracing.record.step("local_response_norm", [inputs.step], inputs.shape)
+    return DyeTensor(inputs.shape, inputs.planes, inputs.tracing, dtype=inputs.dtype, step=step)
+
+
+RECURRENT = (
+    torch.lstm,
+    torch.gru,
+    torch.rnn_tanh,
+    torch.rnn_relu,
+    torch.lstm_cell,
+    torch.gru_cell,
+    torch.rnn_tanh_cell,
+    torch.rnn_relu_cell,
+)
 SEEN: Mapping[Any, Callable[..., Any]] = {
     F.adaptive_avg_pool2d: _whole(_each_input),
     F.instance_norm: _whole(_instance_norm),
@@ -406,14 +441,8 @@ SEEN: Mapping[Any, Callable[..., Any]] = {
     torch.einsum: _whole(_einsum),
     F.scaled_dot_product_attention: _whole(_nothing),
     F.multi_head_attention_forward: _heads,
-    torch.lstm: _recurrent,
-    torch.gru: _recurrent,
-    torch.rnn_tanh: _recurrent,
-    torch.rnn_relu: _recurrent,
-    torch.lstm_cell: _recurrent,
-    torch.gru_cell: _recurrent,
-    torch.rnn_tanh_cell: _recurrent,
-    torch.rnn_relu_cell: _recurrent,
+    F.local_response_norm: _among_neighbours,
+    **{function: _recurrent(function) for function in RECURRENT},
 }
 """Functions that are looked at as wholes, for they reach ATen in parts; called with what runs them."""
 

@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_iter, tree_map
+from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
+from pruneas.networks import tensors_of
 
 Ids = npt.NDArray[np.int64]
 Planes = tuple[torch.Tensor, ...]
@@ -341,9 +342,9 @@ def _run(
             hook.remove()
         for module, mode_before in modes:
             module.training = mode_before
-    for leaf in tree_flatten(output)[0]:
-        if isinstance(leaf, DyeTensor):
-            trace.freeze(leaf.dyes(), OUTPUT)
+    for tensor in tensors_of(output):
+        if isinstance(tensor, DyeTensor):
+            trace.freeze(tensor.dyes(), OUTPUT)
 
 
 def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHandle]:

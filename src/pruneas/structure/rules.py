@@ -308,6 +308,10 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
     return tuple(settle(plane) for plane in planes if not varying(plane) or not varying(plane) <= fixed)
 
 
+def _weight_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+    return _pointwise(trace, out[0], args[:2], {})
+
+
 def _places(out: torch.Tensor, sources: Sequence[DyeTensor]) -> set[int]:
     """The dimensions along which some activation with channels elsewhere has none: what meets it is of places."""
     places: set[int] = set()
@@ -374,6 +378,16 @@ def _gathered(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords
     return _rechannelled(args[0], out, first)
 
 
+def _halved(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """A half times the sigmoid of the other."""
+    source, dim = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", -1)) % args[0].ndim
+    dyes = source.along(dim)
+    if dyes is None:
+        return NotImplemented
+    trace.tie(dyes, 2)
+    return tuple(plane.narrow(dim, 0, out.shape[dim]) for plane in source.planes)
+
+
 def _rechannelled(source: DyeTensor, out: torch.Tensor, change: Callable[[Ids], Ids]) -> Any:
     dyes = source.along(1) if source.ndim + out.ndim > 6 else None  # without a batch: no rule
     if dyes is None or any(varying(plane) - {1} for plane in source.planes):
@@ -401,6 +415,8 @@ RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     aten.im2col: _spread,
     aten.pixel_shuffle: _gathered,
     aten.col2im: _gathered,
+    aten.glu: _halved,
+    aten._weight_norm_interface: _weight_norm,
 }
 RESHAPES = {aten.view, aten._unsafe_view, aten.reshape}
 SPLITS = {aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, aten.unsafe_split}
