@@ -15,6 +15,7 @@ from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.generators import Task, l1
 from pruneas.structure.build import structure_of as trace
+from tests.nets import image
 
 Tasks = Callable[..., Task]
 
@@ -80,7 +81,7 @@ def test_channels_that_no_filter_produces_are_scored_by_what_goes_along() -> Non
             return self.out(self.conv(x).mean((2, 3)) + self.fc(self.scale.sigmoid().expand(x.shape[0], -1)))
 
     network = Learned()
-    structure = trace(network, Reference("tests:learned", {}), (3, 4, 4))
+    structure = trace(network, Reference("tests:learned", {}), image(3, 4, 4))
     assert structure.widths == {"conv": 5, "scale": 7}
     model = CostModel.of(structure, network)
     legal = LegalWidths.of(structure, WidthRules())

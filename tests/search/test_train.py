@@ -104,3 +104,27 @@ def test_outputs_are_counted_and_the_network_is_left_as_it_was(givens):
     assert outputs_of(network, image(1, 8, 8)) == 10
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_training_goes_on_where_it_was_killed_and_leaves_no_checkpoint(training, tmp_path):
+    given = replace(training, recipe=Recipe(epochs=3, batch_size=20, crop=1))
+    whole = train(lambda _: None, training=given)
+    given = replace(given, checkpoint=tmp_path / "0.checkpoint.safetensors")
+
+    def killed(message):
+        if message.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, training=given)
+    assert given.checkpoint.exists()
+    told = []
+    resumed = train(told.append, training=given)
+    assert [message.epoch for message in told] == [1, 2, 3]
+    assert not given.checkpoint.exists()
+    assert without_seconds(resumed) == without_seconds(whole)
+
+
+def without_seconds(record):
+    epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in record.epochs]
+    return replace(record, seconds=0.0, epochs=tuple(epochs))

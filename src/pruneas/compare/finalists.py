@@ -20,7 +20,7 @@ from pruneas.cost.model import CostModel
 from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
-from pruneas.search.train import Epoch, Training, TrainingRecord, concerns_all, train
+from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Pool, Recipe
@@ -112,6 +112,7 @@ class Stage:
                     device=self.device,
                     test=self.test,
                     weights=self.weights(entrant, seed) if self.test and index == 0 else None,
+                    checkpoint=path.with_suffix(CHECKPOINT),
                 )
                 key = f"{entrant.name}, seed {index + 1}"
                 jobs[key] = Job(key=key, function=train, arguments={"training": training}), path

@@ -29,6 +29,7 @@ from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, propose
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
 from pruneas.search.train import (
+    CHECKPOINT,
     Epoch,
     Training,
     TrainingRecord,
@@ -205,6 +206,7 @@ class Run:
             seed=derive(self.s.space.compute.seed, "base"),
             device=self.s.device,
             weights=self._base_weights,
+            checkpoint=self.s.folder / "base" / f"record{CHECKPOINT}",
         )
         return Job(key=BASE, function=train, arguments={"training": training})
 

@@ -25,6 +25,8 @@ from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
 
+CHECKPOINT = ".checkpoint.safetensors"
+"""How the file ends that keeps a training's state beside the record it will have."""
 Report = Callable[[Any], None]
 
 
@@ -32,7 +34,8 @@ Report = Callable[[Any], None]
 class Training:
     """What to train: `flops` and `params` are the counts that the built network must have.
 
-    `test`: read the test set afterwards, once. `weights`: where to leave the trained weights.
+    `test`: read the test set afterwards, once. `weights`: where to leave the trained weights. `checkpoint`: where its
+    state is kept while it trains, from which it goes on where it was.
     """
 
     structure: Structure
@@ -45,6 +48,7 @@ class Training:
     device: str
     test: bool = False
     weights: Path | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,15 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
     def after_epoch(record: EpochRecord) -> None:
         report(Epoch(record.epoch, training.recipe.epochs, record.validation_accuracy, per_epoch))
 
-    result = fit(network, data, training.recipe, seed=training.seed, device=training.device, after_epoch=after_epoch)
+    result = fit(
+        network,
+        data,
+        training.recipe,
+        seed=training.seed,
+        device=training.device,
+        after_epoch=after_epoch,
+        checkpoint=training.checkpoint,
+    )
     score = None
     if training.test:
         score = evaluate(
@@ -100,6 +112,8 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         )
     if training.weights is not None:
         save_weights(network, training.weights)
+    if training.checkpoint is not None:
+        training.checkpoint.unlink(missing_ok=True)
     return TrainingRecord(
         widths=dict(training.widths),
         flops=training.flops,
