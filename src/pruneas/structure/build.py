@@ -17,6 +17,7 @@ from pruneas.networks import examples, make, provider
 from pruneas.structure.blocks import find_blocks, shortcut_of
 from pruneas.structure.dye import has_dyes, trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
+from pruneas.structure.held import set_values
 from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
 
 Keep = Mapping[str, Sequence[int]]
@@ -129,6 +130,7 @@ def build_widths(
             f"network {structure.network}: its factory made {len(layers)} layers, then {len(replayed)}: "
             "it must make the same layers each time"
         )
+    _set_held(structure, network, widths)
     for block in structure.blocks:
         if block.name in removed:
             network.set_submodule(block.name, shortcut_of(network.get_submodule(block.name), block))
@@ -185,6 +187,14 @@ def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArra
         if (name, dim) in indices:
             tensor = tensor.index_select(dim, torch.from_numpy(indices[name, dim]).to(tensor.device))
     return tensor
+
+
+def _set_held(structure: Structure, network: nn.Module, widths: Mapping[str, int]) -> None:
+    """Give modules that hold sizes as integers those of these widths."""
+    base = np.array([group.width for group in structure.groups], dtype=np.int64)
+    vector = np.array([widths[group.name] for group in structure.groups], dtype=np.int64)
+    forms = [(held.derivation, held.size.constant, held.size.coefficients) for held in structure.held]
+    set_values(network, [(how, int(c + each @ base), int(c + each @ vector)) for how, c, each in forms])
 
 
 def _slice_hand_made(

@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
 from pruneas.networks import tensors_of
+from pruneas.structure.held import SIZES, Derivation, Held, holding
 
 Ids = npt.NDArray[np.int64]
 Planes = tuple[torch.Tensor, ...]
@@ -114,6 +115,7 @@ class Record:
 class Trace:
     """What one forward pass told. Dye `first[name, dim] + i` is index i of that dimension; 0 is no dye.
 
+    `held` holds sizes that modules hold as integers, with the dyes of the dimensions.
     `weights` holds, for each use of a weight that combines channels, the dyes of its output and its input dimension.
     `evaluated` says of each dye whether evaluation mode used it. Shape (dyes then given out,).
     """
@@ -126,6 +128,7 @@ class Trace:
     weights: list[tuple[Ids, Ids]] = field(default_factory=list)
     record: Record = field(default_factory=Record)
     shapes: dict[Any, Any] = field(default_factory=dict)
+    held: list[tuple[Derivation, Ids]] = field(default_factory=list)
     evaluated: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def dimension(self, name: str, dim: int, size: int) -> Ids:
@@ -225,7 +228,14 @@ class DyeTensor(torch.Tensor):
         def run() -> Any:
             return super(DyeTensor, cls).__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
 
-        return SEEN[func](run, *args, **(kwargs or {})) if func in SEEN else run()
+        out = SEEN[func](run, *args, **(kwargs or {})) if func in SEEN else run()
+        if func in SIZES:
+            for size, tensor, dim in SIZES[func](out, *args, **(kwargs or {})):
+                if isinstance(size, Held) and isinstance(tensor, DyeTensor):
+                    dyes = tensor.along(dim)
+                    if dyes is not None:
+                        tensor.tracing.held.append((size.derivation, dyes))
+        return out
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -330,7 +340,7 @@ def _run(
     hooks = [hook for name, module in network.named_modules() for hook in _recorded(trace.record, name, module)]
     try:
         network.train(training)
-        with torch.no_grad():
+        with torch.no_grad(), holding(network):
             output = torch.func.functional_call(network, dict(tensors), tuple(arguments))
     except Exception as error:
         mode = " in training mode, which parts of it need" if training else ""

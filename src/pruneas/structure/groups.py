@@ -18,6 +18,7 @@ from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.blocks import Block, Blocks
 from pruneas.structure.dye import KERNEL, Ids, Trace
+from pruneas.structure.held import Derivation
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
@@ -99,13 +100,21 @@ class Fixed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HeldSize:
+    """A size that a module holds as an integer."""
+
+    derivation: Derivation
+    size: LinearForm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """What tracing found about a network at an input shape.
 
     `frozen`: groups that tracing found, but whose change breaks the network, with the reason (see `confirm.py`).
-    `blocks` can be taken out, `unremovable` cannot, with the reason. `aliases`: further names of shared tensors, each
-    with the name that everything else here knows them by.
+    `held` are sizes that modules hold as integers. `blocks` can be taken out, `unremovable` cannot, with the reason.
+    `aliases`: further names of shared tensors, each with the name that everything else here knows them by.
     """
 
     network: Reference
@@ -120,6 +129,7 @@ class Structure:
     blocks: tuple[Block, ...]
     unremovable: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[HeldSize, ...] = ()
 
     @property
     def widths(self) -> dict[str, int]:
@@ -226,7 +236,16 @@ def find_groups(
         frozen={},
         blocks=blocks.removable,
         unremovable=blocks.unremovable,
+        held=tuple(_held(trace, group_of_dye, widths)),
     )
+
+
+def _held(trace: Trace, group_of_dye: npt.NDArray[np.int64], widths: npt.NDArray[np.int64]) -> Iterator[HeldSize]:
+    """What modules hold of the widths. A part of a group is no size of it: it stays what the code says."""
+    for derivation, dyes in trace.held:
+        counts = np.bincount(group_of_dye[dyes] + 1, minlength=len(widths) + 1)[1:]
+        if counts.any() and not (counts % np.maximum(widths, 1)).any():
+            yield HeldSize(derivation, _form(group_of_dye[dyes], widths))
 
 
 def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
