@@ -27,8 +27,8 @@ SCHEMA = 1
 class Reference:
     """A factory and the keyword arguments it is called with.
 
-    `name` is `pruneas:vgg16`, `torchvision:resnet50` or `package.module:factory`; arguments are JSON values. Written as
-    text: `pruneas:vgg16(width=0.25, classes=10)`.
+    `name` is `pruneas:vgg16`, `torchvision:resnet50`, `timm:resnet50` or `package.module:factory`; arguments are JSON
+    values. Written as text: `pruneas:vgg16(width=0.25, classes=10)`.
     """
 
     name: str

@@ -58,6 +58,27 @@ def test_torchvisions_networks_go_by_their_names() -> None:
     assert provider(Reference("torchvision:resnet18", {})).startswith("torchvision 0.")
 
 
+def test_timms_networks_go_by_their_names_with_or_without_a_tag() -> None:
+    pytest.importorskip("timm")
+    network = make(Reference("timm:test_resnet", {"num_classes": 7}))
+    assert network.fc.out_features == 7
+    assert provider(Reference("timm:test_resnet.r160_in1k", {})).startswith("timm ")
+    assert isinstance(make(Reference.parse("timm:test_resnet.r160_in1k(pretrained=False)")), nn.Module)
+    assert "there is no network called 'resnet_50'; did you mean" in complaint("timm:resnet_50")
+    assert "timm knows no tag 'mine' of resnet50" in complaint("timm:resnet50.mine")
+
+
+def test_weights_of_timms_own_are_refused() -> None:
+    pytest.importorskip("timm")
+    assert "pretrained: a network is made freshly initialised" in complaint("timm:test_resnet", pretrained=True)
+    assert "checkpoint_path: a network is made" in complaint("timm:test_resnet", checkpoint_path="weights.pth")
+
+
+def test_without_timm_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert complaint("timm:resnet18").endswith("timm is not installed: pip install 'pruneas[timm]'")
+
+
 def test_a_module_beside_the_data_is_found(beside: str) -> None:
     network = make(Reference(f"{beside}:Space.tiny", {"width": 7}))
     assert isinstance(network, nn.Linear) and network.out_features == 7

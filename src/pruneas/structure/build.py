@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
@@ -17,6 +18,7 @@ from pruneas.networks import examples, make, provider
 from pruneas.structure.blocks import find_blocks, shortcut_of
 from pruneas.structure.dye import has_dyes, trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
+from pruneas.structure.held import set_values
 from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
 
 Keep = Mapping[str, Sequence[int]]
@@ -34,6 +36,11 @@ def analyse(network: Reference, inputs: Inputs) -> Structure:
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise StructureError(
+            f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
+        )
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items() if has_dyes(tensor)}
     try:
@@ -124,6 +131,7 @@ def build_widths(
             f"network {structure.network}: its factory made {len(layers)} layers, then {len(replayed)}: "
             "it must make the same layers each time"
         )
+    _set_held(structure, network, widths)
     for block in structure.blocks:
         if block.name in removed:
             network.set_submodule(block.name, shortcut_of(network.get_submodule(block.name), block))
@@ -183,6 +191,14 @@ def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArra
         if (name, dim) in indices:
             tensor = tensor.index_select(dim, torch.from_numpy(indices[name, dim]).to(tensor.device))
     return tensor
+
+
+def _set_held(structure: Structure, network: nn.Module, widths: Mapping[str, int]) -> None:
+    """Give modules that hold sizes as integers those of these widths."""
+    base = np.array([group.width for group in structure.groups], dtype=np.int64)
+    vector = np.array([widths[group.name] for group in structure.groups], dtype=np.int64)
+    forms = [(held.derivation, held.size.constant, held.size.coefficients) for held in structure.held]
+    set_values(network, [(how, int(c + each @ base), int(c + each @ vector)) for how, c, each in forms])
 
 
 def _slice_hand_made(
