@@ -158,6 +158,18 @@ class OneForAll(Image):
         return F.conv2d(x, torch.ones(1, 1, 1, 3).repeat(channels, 1, 1, 1), padding=(0, 1), groups=channels)
 
 
+class Blurred(Image):
+    """A blur with a filter for each channel, whose number it remembers, as timm's BlurPool2d."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 6
+        self.register_buffer("blur", torch.full((6, 1, 3, 3), 1 / 9))
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.blur, stride=2, groups=self.channels)
+
+
 class AcrossChannels(Image):
     """A convolution over the channels as if they were places, as efficient channel attention has it."""
 
@@ -545,6 +557,7 @@ ODD = [
     Odd(factory=SpatialPad, free=AB),
     Odd(factory=Gates, free={**AB, "reduce": 3}),
     Odd(factory=OneForAll, free=AB),
+    Odd(factory=Blurred, free=AB),
     Odd(factory=AcrossChannels, free=AB),
     Odd(factory=Standardised, free={**AB, "c": 7}, fixed={"gain": "no operator uses it in evaluation mode"}),
     Odd(factory=Volume, free={"a": 5, "up": 7}, input="2x4x4x6"),

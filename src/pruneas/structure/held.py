@@ -182,6 +182,12 @@ def _narrow(out: torch.Tensor, x: torch.Tensor, dim: int, start: Any, length: An
     yield length, out, dim
 
 
+def _convolved(out: torch.Tensor, x: torch.Tensor, *args: Any, groups: Any = 1, **_: Any) -> Taken:
+    number = args[5] if len(args) > 5 else groups
+    if number == x.shape[1]:  # depthwise: as many groups as there are channels
+        yield number, x, 1
+
+
 def _normalised(out: torch.Tensor, x: torch.Tensor, shape: Sequence[Any], *_: Any, **__: Any) -> Taken:
     for dim, size in enumerate(shape):
         yield size, x, dim - len(shape)
@@ -200,6 +206,9 @@ SIZES: Mapping[Any, Callable[..., Taken]] = {
     torch.Tensor.__getitem__: _item,
     torch.narrow: _narrow,
     torch.Tensor.narrow: _narrow,
+    torch.conv1d: _convolved,
+    torch.conv2d: _convolved,
+    torch.conv3d: _convolved,
     F.layer_norm: _normalised,
 }
 """The functions that take sizes, and which."""
