@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pruneas.architecture import Architecture, Input, Inputs, Reference
+from pruneas.catalogue import LARGE_IMAGES
 from pruneas.config import Space, shipped_spaces
 from pruneas.errors import NetworkError
 
@@ -27,8 +28,9 @@ class Subject:
     def of(cls, text: str, inputs: Sequence[Input] = ()) -> Subject:
         """What `text` names; `inputs`, where given, hold instead of those that come with it.
 
-        A network's own input, where none is given: 3x32x32 for pruneas' zoo (whose `channels` counts), 3x224x224 for
-        torchvision's and timm's. Raises an InputError for what is none of the three, and where no input is known.
+        A network's own input, where none is given: 3x32x32 for pruneas' zoo (whose `channels` counts), but 3x224x224
+        for its networks of large images, torchvision's and timm's. Raises an InputError for what is none of the three,
+        and where no input is known.
         """
         shipped = shipped_spaces()
         is_file = Path(text).suffix in (".json", ".toml") and ":" not in Path(text).name
@@ -54,10 +56,11 @@ class Subject:
 
 def usual_inputs(network: Reference) -> Inputs:
     """The input of a zoo's networks. Raises NetworkError for other networks, whose inputs nobody knows."""
-    zoo = network.name.partition(":")[0]
+    zoo, _, name = network.name.partition(":")
     if zoo == "pruneas":
         channels = network.arguments.get("channels", 3)
-        return (Input((channels if isinstance(channels, int) and channels > 0 else 3, 32, 32)),)
+        side = 224 if name in LARGE_IMAGES else 32
+        return (Input((channels if isinstance(channels, int) and channels > 0 else 3, side, side)),)
     if zoo in ("torchvision", "timm"):
         return (Input((3, 224, 224)),)
     raise NetworkError(
