@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pruneas.errors import ArchitectureError, BudgetError, NetworkError
+from pruneas.preset import PREFIX, architecture_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,7 +170,9 @@ class Architecture:
 
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
-        """Read an architecture file."""
+        """Read an architecture file, or a preset by its name: 'preset:vgg16-a' (see `pruneas.presets`)."""
+        if str(path).startswith(PREFIX):
+            return cls.from_json(architecture_text(str(path).removeprefix(PREFIX)), place=str(path))
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

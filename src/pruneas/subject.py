@@ -1,4 +1,4 @@
-"""What a text names: a network, an architecture file, or a search space, and so which network at which input.
+"""What a text names: a network, an architecture file or preset, or a search space, and so which network at which input.
 
 No torch here, so that what is wrong with it is answered at once.
 """
@@ -14,6 +14,7 @@ from pruneas.architecture import Architecture, Input, Inputs, Reference
 from pruneas.catalogue import LARGE_IMAGES
 from pruneas.config import Space, shipped_spaces
 from pruneas.errors import NetworkError
+from pruneas.preset import PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Subject:
         is_file = Path(text).suffix in (".json", ".toml") and ":" not in Path(text).name
         if is_file and text not in shipped and not Path(text).is_file():
             raise NetworkError(f"{text}: there is no such file")
-        if is_file and Path(text).suffix == ".json":
+        if text.startswith(PREFIX) or (is_file and Path(text).suffix == ".json"):
             architecture = Architecture.load(text)
             return cls(network=architecture.network, inputs=tuple(inputs) or architecture.inputs)
         if is_file or text in shipped:
@@ -47,7 +48,7 @@ class Subject:
         if ":" not in text:
             raise NetworkError(
                 f"{text!r} names nothing: give a network such as 'torchvision:resnet50', 'pruneas:vgg16(width=0.25)' "
-                "or 'package.module:factory', an architecture file (.json), or a search space "
+                "or 'package.module:factory', an architecture file (.json) or preset (preset:NAME), or a search space "
                 f"({', '.join(shipped)}, or a .toml file)"
             )
         network = Reference.parse(text)

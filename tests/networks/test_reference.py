@@ -67,7 +67,7 @@ def test_a_module_beside_the_data_is_found(beside: str) -> None:
 def test_near_names_are_offered() -> None:
     assert "there is no network called 'resnet65'; did you mean resnet56" in complaint("pruneas:resnet65")
     assert "did you mean resnet50" in complaint("torchvision:resnet_50")
-    assert "there are resnet110, resnet20, resnet32" in complaint("pruneas:xyzzy")
+    assert "there are densenet40, densenet_bc100, preresnet110" in complaint("pruneas:xyzzy")
 
 
 def test_what_is_missing_is_named(beside: str) -> None:

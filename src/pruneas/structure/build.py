@@ -28,7 +28,9 @@ def analyse(network: Reference, inputs: Inputs) -> Structure:
     Raises NetworkError where it cannot be made and StructureError where it cannot be traced.
     """
     with torch.random.fork_rng(devices=[]):
-        return structure_of(make(network), network, inputs)
+        with uninitialised():
+            module = make(network)
+        return structure_of(module, network, inputs)
 
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
