@@ -190,7 +190,7 @@ class Run:
                 write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
 
     def _save_generated(self, record: GeneratorRecord) -> None:
-        architecture = describe(self.s.structure, record.widths)
+        architecture = describe(self.s.structure, record.widths, record.removed, record.keep)
         write_text(self.s.folder / "generators" / f"{record.method}.architecture.json", architecture.to_json() + "\n")
         write_json(self._path(record.method), record.to_json())
 
