@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import pruneas
-from pruneas.architecture import Architecture, Reference
-from pruneas.structure.build import analyse, describe
+from pruneas.architecture import Architecture, Reference, short_lists
+from pruneas.structure.build import Keep, analyse, describe
 from pruneas.structure.groups import Structure
 from pruneas.subject import usual_inputs
 
@@ -25,23 +25,29 @@ Widths = Callable[[Structure], Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A published architecture: the network it prunes, the widths it leaves, and the blocks whose branches go."""
+    """A published architecture: the network it prunes, the widths it leaves, and the blocks whose branches go.
+
+    `keep` gives what its channel selections take, where it has some.
+    """
 
     network: str
     summary: str
     source: str
     widths: Widths = lambda _: {}
     removed: tuple[str, ...] = ()
+    keep: Callable[[], Keep] | None = None
     note: str = ""
 
     def architecture(self) -> Architecture:
         structure = structure_of(self.network)
-        return describe(structure, {**structure.widths, **self.widths(structure)}, self.removed)
+        keep = None if self.keep is None else self.keep()
+        return describe(structure, {**structure.widths, **self.widths(structure)}, self.removed, keep)
 
     def to_json(self) -> str:
         """The text of a preset's file."""
         said = {"summary": self.summary, "source": self.source, **({"note": self.note} if self.note else {})}
-        return json.dumps({**said, "architecture": json.loads(self.architecture().to_json())}, indent=2) + "\n"
+        text = json.dumps({**said, "architecture": json.loads(self.architecture().to_json())}, indent=2)
+        return short_lists(text) + "\n"
 
 
 @cache
@@ -75,6 +81,17 @@ def inner_of_bottlenecks(*stages: int) -> Widths:
     return in_order(*repeated, pattern=r".*\.conv[12]")
 
 
+def selecting_bottlenecks(*blocks: tuple[int, int, int]) -> Widths:
+    """Widths of ResNet-50's bottlenecks: what the branch reads of the stream, and its first two convolutions."""
+    names = [f"layer{stage}.{unit}" for stage, units in enumerate((3, 4, 6, 3), start=1) for unit in range(units)]
+    layers = ("select", "conv1", "conv2")
+    return lambda _: {
+        f"{name}.{layer}": width
+        for name, widths in zip(names, blocks, strict=True)
+        for layer, width in zip(layers, widths, strict=True)
+    }
+
+
 def left_in_stages(*stages: tuple[int, bool]) -> tuple[str, ...]:
     """The blocks that are removed from ResNet-50 where (branches left, whether the first is among them) are given."""
     removed = []
@@ -89,6 +106,13 @@ CIFAR_VGG = "pruneas:vgg16(hidden=512, gamma=0.5)"
 THINET_RESNET = "pruneas:resnet50(downsample_bias=True)"
 SSS = "sparse structure selection (Huang 2018)"
 ANY_BLOCK = "Which of the blocks behind the first of a stage survive does not change the size: here the foremost."
+
+RESNET50_2X = (
+    (35, 64, 55), (101, 51, 39), (97, 50, 37),
+    (144, 128, 106), (205, 105, 72), (198, 105, 72), (288, 128, 110),
+    (278, 256, 225), (418, 209, 147), (407, 204, 158), (423, 212, 155), (412, 211, 148), (595, 256, 213),
+    (606, 512, 433), (1222, 512, 437), (1147, 512, 440),
+)  # fmt: skip
 
 TARGETS: Mapping[str, Target] = {
     "vgg16-a": Target(
@@ -172,6 +196,16 @@ TARGETS: Mapping[str, Target] = {
         source="Liu 2019, table 3; code: imagenet/regression-pruning/models/vgg_5x.py",
         widths=convolutions(24, 22, 41, 51, 108, 89, 111, 184, 276, 228, 512, 512, 512),
         note="With the linear layers it costs 4.4 times less, not 5.",
+    ),
+    "resnet50-2x": Target(
+        network="pruneas:resnet50(downsample_bias=True, selection=True)",
+        summary="ResNet-50 for ImageNet, each branch reads a part of the stream: channel pruning (He 2017)",
+        source="Liu 2019, table 3; code: imagenet/regression-pruning/models/resnet_2x.py and filter.pkl, which says "
+        "which channels are read (MIT licence, Mingjie Sun 2018)",
+        widths=selecting_bottlenecks(*RESNET50_2X),
+        # Data of their own: the file holds what was read from filter.pkl, and keeps it.
+        keep=lambda: Architecture.load("preset:resnet50-2x").selections,
+        note="It costs 1.5 times less, not 2: the authors took the architecture of the model that He 2017 released.",
     ),
     "resnet41": Target(
         network="pruneas:preresnet50",

@@ -14,7 +14,7 @@ from pruneas.errors import ArchitectureError
 from pruneas.structure.build import build_widths
 from pruneas.structure.replay import uninitialised
 from pruneas.subject import Subject
-from tests.presets import FOLDER, TARGETS, structure_of
+from tests.presets import FOLDER, RESNET50_2X, TARGETS, structure_of
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,19 @@ FIGURES = {
     "resnet50-50": Figures(12_385_704, 1_822_031_872, 1_841_073_664, ("12.39 M", 2.24)),
     "resnet50-70": Figures(16_949_086, 2_601_392_356, 2_621_706_776, ("16.95 M", 1.569)),
     "vgg16-5x": Figures(130_879_294, 3_515_283_520, 3_515_308_608, ("130.88 M", 4.40)),
+    "resnet50-2x": Figures(19_697_424, 2_730_129_076, 2_751_307_072, (None, 1.495)),
     # The digest's 25.36 M are those of a ResNet-50 without pre-activation, its 14.29 and 14.94 M hold the running
     # statistics of batch norm, as MXNet's files do: see `test_parameters_of_blocks_that_are_left`.
     "resnet41": Figures(25_351_080, 3_472_621_568, 3_486_721_024, (None, "3.473 G")),
     "resnet32": Figures(14_261_928, 2_817_523_712, 2_832_225_280, (None, "2.818 G")),
     "resnet26": Figures(14_915_496, 2_278_031_360, 2_288_819_200, (None, "2.278 G")),
 }
-WHOLE = {"pruneas:resnet50(downsample_bias=True)": 4_089_184_256, "torchvision:vgg16": 15_470_264_320}
+RESNET50 = 4_089_184_256
+WHOLE = {
+    "torchvision:vgg16": 15_470_264_320,
+    "pruneas:resnet50(downsample_bias=True)": RESNET50,
+    "pruneas:resnet50(downsample_bias=True, selection=True)": RESNET50,
+}
 
 
 def printed(value: int, as_in: str) -> str:
@@ -64,7 +70,8 @@ def printed(value: int, as_in: str) -> str:
 def built(name: str) -> nn.Module:
     architecture = Architecture.load(f"preset:{name}")
     with uninitialised():
-        return build_widths(structure_of(TARGETS[name].network), architecture.widths, architecture.removed)
+        structure = structure_of(TARGETS[name].network)
+        return build_widths(structure, architecture.widths, architecture.removed, architecture.selections)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -113,6 +120,20 @@ def test_presets_are_built_like_any_architecture() -> None:
     network = Architecture.load("preset:vgg16-a").build(seed=0)
     assert network.features[0].out_channels == 32
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_2x_network_reads_the_channels_of_the_released_one() -> None:
+    """The first and last of the 16 filters of filter.pkl: 35 of 64 channels, and 1,147 of 2,048."""
+    selections = Architecture.load("preset:resnet50-2x").selections
+    assert [len(kept) for kept in selections.values()] == [read for read, *_ in RESNET50_2X]
+    assert selections["layer1.0.select"][:4] == (0, 4, 9, 10) and selections["layer4.2.select"][:4] == (0, 4, 5, 6)
+    network = Architecture.load("preset:resnet50-2x").build()
+    assert tuple(network.layer3[5].select.index.tolist()) == selections["layer3.5.select"]
+    params = 9408 + 128 + 2048 * 1000 + 1000  # the stem, its batch norm and the classifier
+    for (read, one, two), out in zip(RESNET50_2X, [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3, strict=True):
+        params += read * one + 9 * one * two + two * out + 2 * (one + two + out)
+    params += sum(into * out + out + 2 * out for into, out in ((64, 256), (256, 512), (512, 1024), (1024, 2048)))
+    assert params == FIGURES["resnet50-2x"].params
 
 
 def test_presets_name_their_network() -> None:
