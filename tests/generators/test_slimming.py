@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pruneas.architecture import Reference
+from pruneas.architecture import Inputs, Reference
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import StructureError
@@ -21,7 +21,7 @@ from pruneas.networks import make
 from pruneas.structure.build import structure_of
 from pruneas.training import FitResult
 from tests.generators.conftest import NUM_IMAGES, RECIPE
-from tests.nets import image
+from tests.nets import Selecting, conv, image
 
 Tasks = Callable[..., Task]
 
@@ -43,6 +43,24 @@ def generate(given: Task, scales: dict[str, list[float]], **options: Any) -> tup
     seen: list[float] = []
     found = slimming.generate(dataclasses.replace(given, train=with_scales(scales, seen), options=options))
     return found, seen[0]
+
+
+def task_of(reference: Reference, inputs: Inputs) -> Task:
+    """A task of any network, without a budget that binds and without floors."""
+    base = make(reference)
+    structure = structure_of(base, reference, inputs)
+    model = CostModel.of(structure, base)
+    legal = LegalWidths.of(structure, WidthRules(minimum=0.0))
+    return Task(
+        structure=structure,
+        model=model,
+        legal=legal,
+        most=model.base.flops,
+        quantity="flops",
+        seed=0,
+        recipe=RECIPE,
+        num_images=NUM_IMAGES,
+    )
 
 
 def test_scores_are_the_raw_scales_without_their_signs(task: Tasks) -> None:
@@ -67,6 +85,22 @@ def test_what_a_selection_takes_is_scored_by_the_batch_norm_before_it(task: Task
     assert {2, 3} <= set(found.keep["select"])
 
 
+class Narrowed(Selecting):
+    """A base network that selects already: three channels of five, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.select.index = torch.tensor([4, 0, 3])
+        self.a = conv(3, 7)
+
+
+def test_a_selection_of_the_base_is_scored_by_what_it_takes() -> None:
+    given = task_of(Reference("tests.generators.test_slimming:Narrowed", {}), image(3, 8, 8))
+    found, _ = generate(given, {"norm.weight": [0.3, -0.2, 2.0, -7.0, 0.1]})
+    assert found.ranking is not None
+    assert found.ranking.scores["select"] == pytest.approx(np.array([0.1, 0.3, 7.0]))
+
+
 @pytest.mark.parametrize(
     ("network", "channels", "share", "kept"),
     [
@@ -81,22 +115,17 @@ def test_shared_streams_are_cut_to_the_papers_number_of_channels(
 ) -> None:
     """One threshold over all batch-norm scales; a layer keeps those above it [Liu2017's code]."""
     reference = Reference(f"pruneas:{network}", {"selection": True})
-    base = make(reference)
-    structure = structure_of(base, reference, image(3, 8, 8))
-    model, generator = CostModel.of(structure, base), torch.Generator().manual_seed(1)
+    given = dataclasses.replace(task_of(reference, image(3, 8, 8)), share=share)
+    generator = torch.Generator().manual_seed(1)
     scales = {
         f"{name}.weight": torch.rand(norm.num_features, generator=generator).tolist()
-        for name, norm in base.named_modules()
+        for name, norm in given.network().named_modules()
         if isinstance(norm, nn.BatchNorm2d)
     }
-    given = Task(
-        structure=structure, model=model, legal=LegalWidths.of(structure, WidthRules(minimum=0.0)), seed=0,
-        most=model.base.flops, quantity="flops", share=share, recipe=RECIPE, num_images=NUM_IMAGES,
-    )  # fmt: skip
     found, _ = generate(given, scales)
     every = sorted(value for values in scales.values() for value in values)
     threshold = every[int(len(every) * share)]
-    assert len(every) == int(model.base_widths.sum()) == channels
+    assert len(every) == int(given.model.base_widths.sum()) == channels
     assert int(found.widths.sum()) == kept == channels - int(channels * share) - 1
     widths = sorted(sum(value > threshold for value in values) for values in scales.values())
     assert sorted(found.widths.tolist()) == widths

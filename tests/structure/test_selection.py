@@ -34,6 +34,19 @@ class Gathered(nn.Module):
         return self.fc((self.one(x) + self.two(x.relu())).mean((2, 3)))
 
 
+class Sized(nn.Module):
+    """Its selection is made as wide as the layer that reads it, which is rebuilt narrower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.read = nn.Conv2d(3, 5, 3), nn.Linear(5, 2)
+        self.select = ChannelSelection(self.read.in_features)
+        self.select.index = torch.arange(4, -1, -1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.read(self.select(self.stem(x)).mean((2, 3)))
+
+
 def test_the_stream_is_fixed_and_what_is_selected_is_free() -> None:
     structure = known("Selecting")
     assert structure.widths == {"a.0": 7, "select": 5}
@@ -71,6 +84,13 @@ def test_an_architecture_says_which_channels_are_selected() -> None:
         == describe(structure, WIDTHS, keep={**KEEP, "select": [0, 1]}).selections
     )
     assert describe(structure, WIDTHS).build().select.index.tolist() == [0, 1]
+
+
+def test_selections_that_arrive_at_the_right_size_still_take_the_asked_channels_of_the_base() -> None:
+    structure = analyse(Reference("tests.structure.test_selection:Sized", {}), image(3, 4, 4))
+    assert build_widths(structure, {"select": 2}, keep={"select": [1, 3]}).select.index.tolist() == [3, 1]
+    assert build_widths(structure, {"select": 5}).select.index.tolist() == [4, 3, 2, 1, 0]
+    assert structure.selections == {"select.index": "stem"}
 
 
 def test_what_is_built_and_what_is_inherited_select_the_same() -> None:

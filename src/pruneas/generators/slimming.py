@@ -13,13 +13,15 @@ of a shared stream are scored by the mean over the batch norms that see them.
 [Liu2017] Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519
 """
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruneas.generators.method import Generated, Method, Task
-from pruneas.generators.ranking import Ranking, member_scores
+from pruneas.generators.ranking import Ranking, Scores, member_scores
 from pruneas.generators.scales import batch_norm_scales
+from pruneas.structure.groups import Group, Member
 
 PULL = 0.2
 """lambda times the sum of the learning rate over all steps."""
@@ -33,14 +35,19 @@ def generate(task: Task) -> Generated:
     strength = task.option("pull", PULL) / task.recipe.total_learning_rate(task.num_images)
     task.train(network, penalty=lambda trained: strength * scale_norm(trained))
     state = network.state_dict()
-    scores = {
-        group.name: member_scores(
-            task.structure, group, list(mine), lambda member: state[mine[member]].abs(), normalise=False
-        )
-        if (mine := scales[group.name])
-        else torch.ones(group.width).double().numpy()  # cannot change, so it does not take part
-        for group in task.structure.groups
-    }
+
+    def scores_of(group: Group) -> Scores:
+        names = scales[group.name]
+
+        def size(member: Member) -> torch.Tensor:
+            values: torch.Tensor = state[names[member]].abs()
+            return values[state[member.parameter]] if member.parameter in task.structure.selections else values
+
+        if not names:
+            return np.ones(group.width)  # cannot change, so it does not take part
+        return member_scores(task.structure, group, list(names), size, normalise=False)
+
+    scores = {group.name: scores_of(group) for group in task.structure.groups}
     ranking = Ranking(scores=scores, scope="network")
     widths, keep = task.walk(ranking)
     return Generated(widths=widths, keep=keep, ranking=ranking)

@@ -162,7 +162,9 @@ def build_widths(
     gone = structure.parameters_of(removed)
     chosen = {name: kept for name, kept in (keep or {}).items() if name in structure.selecting}
     stay = surviving(structure, {**leading(structure, widths), **chosen})
-    _slice_hand_made(structure, network, stay, {name: shape for name, shape in shapes.items() if name not in gone})
+    for name in structure.selections.keys() - gone:
+        network.get_buffer(name).data = _cut(name, base.get_buffer(name), stay).clone()
+    _slice_hand_made(structure, network, widths, {name: shape for name, shape in shapes.items() if name not in gone})
     return network
 
 
@@ -217,18 +219,14 @@ def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArra
 
 
 def _slice_hand_made(
-    structure: Structure,
-    network: nn.Module,
-    stay: Mapping[Dimension, npt.NDArray[np.int64]],
-    shapes: Mapping[str, tuple[int, ...]],
+    structure: Structure, network: nn.Module, widths: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Cut what no constructor sized (layer scale, class token, the indices of channel selections) to the indices that
-    stay, then hold every shape to the asked one."""
+    """Cut parameters that no constructor sized (layer scale, class token), then hold every shape to the asked one."""
     named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     for name, shape in shapes.items():
         tensor = named.get(name)
         if tensor is not None and tuple(tensor.shape) == structure.shapes[name] != shape:
-            tensor.data = _cut(name, tensor.data, stay).clone()
+            tensor.data = _cut(name, tensor.data, surviving(structure, leading(structure, widths))).clone()
         if tensor is None or tuple(tensor.shape) != shape:
             found = None if tensor is None else tuple(tensor.shape)
             raise StructureError(
