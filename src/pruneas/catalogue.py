@@ -1,6 +1,7 @@
 """What comes with pruneas, by name and without importing it, so that a wrong name is answered at once.
 
-The generators themselves are in `pruneas.generators`, which loads torch; a test holds the two tables equal.
+The generators themselves are in `pruneas.generators`, the networks in `pruneas.networks`, which load torch; tests hold
+the tables equal.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "guided-sparsity": {},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
+
+LARGE_IMAGES = frozenset({"vgg16_gap", "resnet50", "preresnet50"})
+"""The networks of pruneas that take images of 224x224; the others take 32x32."""
 
 
 def other_generators() -> list[str]:

@@ -12,15 +12,20 @@ from pruneas.structure.build import build_widths
 from tests.nets import INPUT, NETS, PLACES, ZOO, model_of, structure_of
 
 
-def test_convolutions_and_matrix_products_use_their_weights_so_often() -> None:
-    assert uses(structure_of("Chain")) == {"a.0.weight": PLACES, "b.0.weight": PLACES, "fc.weight": 1}
+def test_convolutions_use_their_weights_so_often() -> None:
+    assert uses(structure_of("Chain")) == {"a.0.weight": PLACES, "b.0.weight": PLACES}
     assert uses(structure_of("Shared")) == {
-        "stem.0.weight": PLACES, "again.0.weight": 2 * PLACES, "a.weight": 2 * PLACES, "fc.weight": 1,
+        "stem.0.weight": PLACES, "again.0.weight": 2 * PLACES, "a.weight": 2 * PLACES,
     }  # fmt: skip
     # Depthwise, and transposed: counted by the places it reads.
     assert uses(structure_of("Depthwise"))["twice.0.weight"] == PLACES
     assert uses(structure_of("Upsampled"))["up.weight"] == PLACES
-    assert uses(structure_of("Functional")) == {"kernel": PLACES, "second": PLACES, "matrix": 1}
+    assert uses(structure_of("Functional")) == {"kernel": PLACES, "second": PLACES}
+
+
+def test_masks_of_other_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"masks must be of weights of convolutions, got one of 'fc\.weight'"):
+        masked_cost(structure_of("Chain"), model_of("Chain"), {"fc.weight": torch.ones(2, 7) > 0}, "flops")
 
 
 def test_masks_take_off_uses_times_zeros() -> None:
@@ -41,7 +46,7 @@ def test_it_is_fvcores_count_by_layer_times_density(name: str) -> None:
     structure, model = structure_of(name), model_of(name)
     network = build_widths(structure, structure.widths, seed=0).eval()
     rng = np.random.default_rng(0)
-    layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)}
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
     masks = {f"{n}.weight": torch.from_numpy(rng.random(m.weight.shape) < 0.3) for n, m in layers.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -26,9 +26,11 @@ Importance = Mapping[str, npt.NDArray[np.floating]]
 
 
 def convolutions(structure: Structure) -> list[str]:
-    """The names of the weights of convolutions, in the order in which they run; those cut from larger ones are none."""
-    named = [operation.weight for operation in structure.operations if operation.kind == "conv"]
-    return [name for name in dict.fromkeys(named) if name is not None]
+    """The names of the weights of convolutions, in the order in which they run.
+
+    Those that are made of others (standardised ones) are none: a mask on what they are made of is none on them.
+    """
+    return list(dict.fromkeys(o.weight for o in structure.operations if o.weight is not None))
 
 
 def sparse(task: Task, importance: Importance) -> Generated:

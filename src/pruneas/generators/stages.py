@@ -30,12 +30,16 @@ def weight_stages(structure: Structure) -> dict[str, Stage]:
 
 
 def group_stages(structure: Structure) -> dict[str, Stage]:
-    """The stage of every group: that of the first convolution that produces its channels."""
+    """The stage of every group: that of the first convolution that produces its channels.
+
+    Where none does (they are selected from others), that of the first one that works on them.
+    """
     stages = weight_stages(structure)
     found = {}
     for group in structure.groups:
         producers = {member.parameter for member in group.members if member.role == "out"}
-        found[group.name] = next((stage for weight, stage in stages.items() if weight in producers), -1)
+        known = producers or {member.parameter for member in group.members}
+        found[group.name] = next((stage for weight, stage in stages.items() if weight in known), -1)
     return found
 
 

@@ -145,7 +145,7 @@ class Generation:
                 write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
 
     def _save(self, target: str, record: GeneratorRecord) -> None:
-        architecture = describe(self.s.structure, record.widths, record.removed)
+        architecture = describe(self.s.structure, record.widths, record.removed, record.keep)
         write_text(self.architecture(record.method, target), architecture.to_json() + "\n")
         if record.mask is not None:
             whole = replace(describe(self.s.structure, self.s.structure.widths), mask=record.mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from typing import Literal
@@ -17,7 +17,8 @@ from scipy import sparse
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.blocks import Block, Blocks
-from pruneas.structure.dye import KERNEL, Ids, Operation, Trace
+from pruneas.structure.dye import KERNEL, Ids, Trace
+from pruneas.structure.held import Derivation
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
@@ -25,6 +26,7 @@ Dimension = tuple[str, int]
 Membership = tuple[tuple[Dimension, int], ...]
 """Dimensions that a channel is part of, each with how many of its indices the channel takes."""
 SINGLE = "a size of one"
+UNUSED = "no operator uses it in evaluation mode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,8 @@ class CountedOperation:
     """FLOPs of one operator: factor * a * b; `b` is None where there is no second dimension.
 
     `place` is the innermost module that runs it ('' for the network's own forward), `blocks` those whose removal drops
-    it. `weight` is the parameter that a convolution or matrix product reads, where it reads the whole of one;
-    `map_size` the height and width of what a convolution puts out (one number or three where it is of that kind).
+    it. `weight` is the parameter that a convolution reads, where it reads one as it is; `map_size` the height and
+    width of what a convolution puts out (one number or three where it is of that kind).
     """
 
     kind: str
@@ -101,13 +103,23 @@ class Fixed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HeldSize:
+    """A size that a module holds as an integer."""
+
+    derivation: Derivation
+    size: LinearForm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """What tracing found about a network at an input shape.
 
     `frozen`: groups that tracing found, but whose change breaks the network, with the reason (see `confirm.py`).
-    `blocks` can be taken out, `unremovable` cannot, with the reason. `aliases`: further names of shared tensors, each
-    with the name that everything else here knows them by.
+    `held` are sizes that modules hold as integers. `blocks` can be taken out, `unremovable` cannot, with the reason.
+    `aliases`: further names of shared tensors, each with the name that everything else here knows them by.
+    `selections`: the indices of channel selections, each with the module whose output it selects from ('' where that is
+    no module's).
     """
 
     network: Reference
@@ -122,11 +134,18 @@ class Structure:
     blocks: tuple[Block, ...]
     unremovable: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[HeldSize, ...] = ()
+    selections: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:
         """The base network's widths by group."""
         return {group.name: group.width for group in self.groups}
+
+    @property
+    def selecting(self) -> frozenset[str]:
+        """The groups that channel selections put out: which of their channels there are is part of the network."""
+        return frozenset(g.name for g in self.groups if any(m.parameter in self.selections for m in g.members))
 
     def parameters_of(self, removed: Collection[str]) -> frozenset[str]:
         """The parameters and buffers that go when these blocks are removed."""
@@ -165,7 +184,7 @@ def find_groups(
 ) -> Structure:
     """Join the dyes that met and gather channels of equal membership into groups.
 
-    `shapes` are those of all parameters and floating-point buffers, `learned` the names that are parameters.
+    `shapes` are those of all parameters and buffers that have dyes, `learned` the names that are parameters.
     """
     dropped = blocks.dropped
     ids = {d: np.arange(first, first + trace.sizes[d]) for d, first in trace.first.items()}
@@ -173,6 +192,7 @@ def find_groups(
     of = {dimension: channel[mine] for dimension, mine in ids.items()}
     _retire_unused(trace, channel, reasons)
     outs, ins = _roles(trace)
+    _retire_unmade(channel, reasons, [ids[dimension] for dimension in ids if dimension[0] in learned], outs, ins)
 
     def role(dimension: Dimension) -> Role:
         mine = ids[dimension]
@@ -204,7 +224,6 @@ def find_groups(
     layouts = {dimension: _layout(of_channel[mine, 0], of_channel[mine, 1], groups) for dimension, mine in of.items()}
     group_of_dye = of_channel[channel, 0]
     widths = np.array([group.width for group in groups], dtype=np.int64)
-    weight_of = _weights(trace)
     operations = tuple(
         CountedOperation(
             kind=operation.kind,
@@ -213,7 +232,7 @@ def find_groups(
             b=None if operation.b is None else _form(group_of_dye[operation.b], widths),
             place=trace.record.place(operation.step),
             blocks=frozenset(name for name, steps in dropped.items() if operation.step in steps),
-            weight=weight_of(operation),
+            weight=operation.weight,
             map_size=trace.record.steps[operation.step].shape[2:] if operation.kind == "conv" else (),
         )
         for operation in trace.record.operations
@@ -230,25 +249,16 @@ def find_groups(
         frozen={},
         blocks=blocks.removable,
         unremovable=blocks.unremovable,
+        held=tuple(_held(trace, group_of_dye, widths)),
     )
 
 
-def _weights(trace: Trace) -> Callable[[Operation], str | None]:
-    """Tells the parameter that an operation reads the whole of, by the dyes of its two dimensions; None for others."""
-    dimensions = sorted((first, dimension) for dimension, first in trace.first.items() if first)
-    starts = np.array([first for first, _ in dimensions])
-
-    def parameter(dyes: Ids) -> str | None:
-        first, dimension = dimensions[int(np.searchsorted(starts, dyes[0], side="right")) - 1]
-        whole = len(dyes) == trace.sizes[dimension] and np.array_equal(np.sort(dyes), first + np.arange(len(dyes)))
-        return dimension[0] if whole else None
-
-    def weight(operation: Operation) -> str | None:
-        # A dimension of one index has no dye, and says nothing.
-        told = {parameter(dyes) for dyes in (operation.a, operation.b) if dyes is not None and dyes.any()}
-        return told.pop() if operation.b is not None and len(told) == 1 else None
-
-    return weight
+def _held(trace: Trace, group_of_dye: npt.NDArray[np.int64], widths: npt.NDArray[np.int64]) -> Iterator[HeldSize]:
+    """What modules hold of the widths. A part of a group is no size of it: it stays what the code says."""
+    for derivation, dyes in trace.held:
+        counts = np.bincount(group_of_dye[dyes] + 1, minlength=len(widths) + 1)[1:]
+        if counts.any() and not (counts % np.maximum(widths, 1)).any():
+            yield HeldSize(derivation, _form(group_of_dye[dyes], widths))
 
 
 def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
@@ -265,7 +275,23 @@ def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:
     used = np.zeros(len(channel), dtype=np.bool_)
     used[channel[: len(trace.evaluated)][trace.evaluated]] = True
     for alone in channel[~used[channel]]:
-        reasons.setdefault(int(alone), "no operator uses it in evaluation mode")
+        reasons.setdefault(int(alone), UNUSED)
+
+
+def _retire_unmade(
+    channel: Ids,
+    reasons: dict[int, str],
+    learned: Sequence[Ids],
+    outs: npt.NDArray[np.bool_],
+    ins: npt.NDArray[np.bool_],
+) -> None:
+    """What weights read, but nothing makes (a weight, a selection), is as wide as a buffer."""
+    made = np.zeros(len(channel), dtype=np.bool_)
+    made[channel[outs]] = True
+    for mine in learned:
+        made[channel[mine[~ins[mine]]]] = True
+    for alone in channel[~made[channel]]:
+        reasons.setdefault(int(alone), "no parameter makes it")
 
 
 def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, Ids]:
