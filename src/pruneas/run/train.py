@@ -65,8 +65,8 @@ def train(
     """
     if architecture.mask is not None:
         raise ArchitectureError(
-            f"architecture of {architecture.network}: must be without masks, found {architecture.mask[:8]}...; those are "
-            "trained in Python: structure/masks.py initialises such a network and holds its masks"
+            f"architecture of {architecture.network}: must be without masks, found {architecture.mask[:8]}...; those "
+            "are trained in Python: structure/masks.py initialises such a network and holds its masks"
         )
     given = space.model_copy(
         update={
