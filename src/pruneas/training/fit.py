@@ -195,7 +195,7 @@ def evaluate(
             labels = images.labels[start : start + batch].to(device)
             with _autocast(device, precision):
                 outputs = model(normalise(images.take(index).to(device)))
-            logits = _outputs(outputs)[0].float()
+            logits = own_logits(outputs).float()
             right = (logits.argmax(1) == labels).sum()
             sums += torch.stack((right.double(), F.cross_entropy(logits, labels, reduction="sum").double()))
         right_ones, loss = sums.tolist()
@@ -244,6 +244,11 @@ class _Batches:
                 images, corners[0, part], corners[1, part], mirrored[part] if recipe.flip else None, recipe.crop
             )
             yield self._normalise(images), labels
+
+
+def own_logits(outputs: object) -> Tensor:
+    """The logits (n, classes) that count: those of the network itself, not of auxiliary heads."""
+    return _outputs(outputs)[0]
 
 
 def _outputs(outputs: object) -> list[Tensor]:
