@@ -12,6 +12,7 @@ GENERATORS: Mapping[str, str] = {
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
     "fpgm": "distances to the other filters of a layer, compared over the whole network (He 2019)",
     "taylor": "first-order change of the loss without a channel, over the whole network (Molchanov 2019)",
+    "thinet": "what the next layer misses least, made up for by scaling; the widths are uniform scaling's (Luo 2017)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
 }
 
@@ -24,6 +25,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "l1": {"layer": LAYER},
     "fpgm": {"layer": LAYER},
     "taylor": {"images": IMAGES},
+    "thinet": {"images": IMAGES},
     "slimming": {"pull": "a number above 0"},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
