@@ -12,7 +12,9 @@ GENERATORS: Mapping[str, str] = {
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
     "fpgm": "distances to the other filters of a layer, compared over the whole network (He 2019)",
     "taylor": "first-order change of the loss without a channel, over the whole network (Molchanov 2019)",
-    "thinet": "what the next layer misses least, made up for by scaling; the widths are uniform scaling's (Luo 2017)",
+    "thinet": "what the next layer misses least goes, scaled to make up; uniform scaling's widths (Luo 2017)",
+    "regression": "LASSO picks channels, least squares refits the next layer; uniform scaling's widths (He 2017)",
+    "sfp": "training that zeroes the smallest filters each epoch; uniform scaling's widths (He 2018)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
 }
 
@@ -26,6 +28,8 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "fpgm": {"layer": LAYER},
     "taylor": {"images": IMAGES},
     "thinet": {"images": IMAGES},
+    "regression": {"images": IMAGES},
+    "sfp": {},
     "slimming": {"pull": "a number above 0"},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""

@@ -9,14 +9,15 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from pruneas.errors import SpaceError
-from pruneas.generators import fpgm, l1, random, slimming, taylor, thinet, uniform
+from pruneas.generators import fpgm, l1, random, regression, sfp, slimming, taylor, thinet, uniform
 from pruneas.generators.method import Generated, Method, Task
 from pruneas.generators.ranking import Ranking, walk
 
 __all__ = ["METHODS", "Generated", "Method", "Ranking", "Task", "find_methods", "walk"]
 
 METHODS: Mapping[str, Method] = {
-    module.METHOD.name: module.METHOD for module in (uniform, random, l1, fpgm, taylor, thinet, slimming)
+    module.METHOD.name: module.METHOD
+    for module in (uniform, random, l1, fpgm, taylor, thinet, regression, sfp, slimming)
 }
 
 

@@ -85,11 +85,13 @@ def walk_share(ranking: Ranking, model: CostModel, legal: LegalWidths, share: fl
     return widths, _kept(ranking, model, widths)
 
 
+def strongest(scores: Scores, width: int) -> list[int]:
+    """The channels of the highest scores, ascending; of equal ones the first."""
+    return sorted(np.argsort(-scores, kind="stable")[:width].tolist())
+
+
 def _kept(ranking: Ranking, model: CostModel, widths: Widths) -> Keep:
-    return {
-        group: sorted(np.argsort(-ranking.scores[group], kind="stable")[:width].tolist())
-        for group, width in zip(model.groups, widths, strict=True)
-    }
+    return {group: strongest(ranking.scores[group], width) for group, width in zip(model.groups, widths, strict=True)}
 
 
 def member_scores(

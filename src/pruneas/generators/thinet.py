@@ -137,7 +137,7 @@ def _gram(contributions: torch.Tensor, position: npt.NDArray[np.int64], width: i
 
 METHOD = Method(
     name="thinet",
-    summary="what the next layer misses least, made up for by scaling; the widths are uniform scaling's (Luo 2017)",
+    summary="what the next layer misses least goes, scaled to make up; uniform scaling's widths (Luo 2017)",
     needs=frozenset({"weights", "data"}),
     generate=generate,
     options=frozenset({"images"}),
