@@ -161,6 +161,18 @@ def test_the_narrowest_and_the_widest_budget_are_met(method: Method, task: Tasks
     assert method(task("vgg16", "1.0")).widths.tolist() == given.model.base_widths.tolist()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["Chain", "Residual", "Dense", "Depthwise"])
+def test_it_works_on_a_gpu(method: Method, task: Tasks, name: str) -> None:
+    given = task(name, "0.8")
+    images = given.images
+    assert images is not None
+    there = replace(given, device="cuda", images=lambda size: ((x.cuda(), y.cuda()) for x, y in images(size)))
+    found = generated(method, there)
+    assert given.legal.holds(found.widths)
+    assert all(tensor.device.type == "cpu" for tensor in (found.state or {}).values())
+
+
 def test_the_table_goes_by_the_methods_names() -> None:
     assert {name: method.name for name, method in METHODS.items()} == {name: name for name in METHODS}
     assert next(iter(METHODS)) == "uniform"

@@ -100,6 +100,27 @@ def test_channels_that_are_read_only_in_training_count_where_evaluation_reads_th
     assert (scores["b.0"] > 0).all()
 
 
+def test_weights_that_the_network_freezes_have_their_gradients_all_the_same(
+    task: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = task("Chain")
+    expected, network = taylor.gate_scores(given), Task.network
+    monkeypatch.setattr(Task, "network", lambda each: network(each).requires_grad_(False))
+    for name, scores in taylor.gate_scores(given).items():
+        assert scores.tolist() == expected[name].tolist() and scores.all()
+
+
+def test_the_base_is_asked_in_evaluation_mode(task: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its running statistics are what it is pruned with; those of eight images would give other gradients."""
+    given, network = task("Chain"), Task.network
+    assert given.state is not None
+    expected = taylor.gate_scores(given)
+    shifted = {name: each + 1 if name.endswith("running_mean") else each for name, each in given.state.items()}
+    assert taylor.gate_scores(replace(given, state=shifted))["a.0"].tolist() != expected["a.0"].tolist()
+    monkeypatch.setattr(Task, "network", lambda each: network(each).train())
+    assert taylor.gate_scores(given)["a.0"].tolist() == expected["a.0"].tolist()
+
+
 def test_only_as_many_images_as_asked_are_read(task: Tasks) -> None:
     given = task("Chain", options={"images": 3})
     images, labels = batch(given)

@@ -29,8 +29,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import linalg
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Lasso
 from torch import Tensor, nn
 
 from pruneas.generators.l1 import norms
@@ -159,6 +157,9 @@ def select(gram: Array, moment: Array, count: int) -> tuple[Array, float]:
     More where no alpha leaves just so many, fewer only where not even a tiny one leaves enough. Takes Z'Z (width,
     width) and Z'Y (width,).
     """
+    from sklearn.exceptions import ConvergenceWarning  # here, for loading it takes as long as loading torch
+    from sklearn.linear_model import Lasso
+
     squares, directions = linalg.eigh(gram)
     shown = squares > 1e-12 * squares.max()
     lengths = np.sqrt(squares[shown])
