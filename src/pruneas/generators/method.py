@@ -93,6 +93,16 @@ class Task:
             raise ValueError(f"option {name!r} must be a number, got {value!r}")
         return float(value)
 
+    def some_images(self, most: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of at most so many of the training images, at least one: no more are read than are used."""
+        assert self.images is not None
+        left = max(1, most)
+        for images, labels in self.images(batch_size):
+            yield images[:left], labels[:left]
+            left -= len(labels)
+            if left <= 0:
+                return
+
     def walk(self, ranking: Ranking) -> tuple[Widths, Keep]:
         """The widths that a ranking leaves at the budget, or at the share, and which channels they are."""
         if self.share is not None:
