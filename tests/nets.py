@@ -61,6 +61,25 @@ def pooled(features: torch.Tensor) -> torch.Tensor:
     return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
 
+class Single(nn.Module):
+    """image 3 -> [a] 5 -> mean -> fc 2"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fc = conv(3, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(pooled(self.a(x)))
+
+
+SINGLE = Known(
+    factory=Single,
+    groups={"a.0": 5},
+    flops=PLACES * 9 * 3 * 5 + PLACES * 2 * 5 + PLACES * 5 + 5 * 2,
+    params=9 * 3 * 5 + 2 * 5 + 5 * 2 + 2,
+)
+
+
 class Chain(nn.Module):
     """image 3 -> [a] 5 -> [b] 7 -> mean -> fc 2"""
 
@@ -526,7 +545,8 @@ PRETRAINED = Known(factory=pretrained, groups=CHAIN.groups, flops=CHAIN.flops, p
 NETS = {
     known.factory.__name__: known
     for known in (
-        CHAIN, RESIDUAL, OPTION_A, CONSTANT_PAD, DENSE, SELECTING, DEPTHWISE, GROUPED, FLAT, SQUEEZE_EXCITE, SHARED,
+        SINGLE, CHAIN, RESIDUAL, OPTION_A, CONSTANT_PAD, DENSE, SELECTING, DEPTHWISE, GROUPED, FLAT, SQUEEZE_EXCITE,
+        SHARED,
         FUNCTIONAL, CONSTANT_VIEW, UNKNOWN_OPERATOR, GATED, SHUFFLED, UPSAMPLED, GROUP_NORMED, AUXILIARY, HANDWRITTEN,
         PRETRAINED,
     )

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pruneas
-from pruneas.catalogue import GENERATORS, LARGE_IMAGES
+from pruneas.catalogue import GENERATORS, LARGE_IMAGES, OPTIONS
 from pruneas.generators import METHODS
 from pruneas.networks import NETWORKS
 
@@ -33,6 +33,9 @@ def test_its_types_are_marked_as_there():
 
 def test_the_catalogue_names_the_generators_that_there_are():
     assert dict(GENERATORS) == {name: method.summary for name, method in METHODS.items()}
+    assert {name: set(options) for name, options in OPTIONS.items()} == {
+        name: set(method.options) for name, method in METHODS.items()
+    }
 
 
 def test_the_networks_of_large_images_end_in_a_thousand_classes():

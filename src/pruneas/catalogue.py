@@ -9,7 +9,13 @@ from importlib.metadata import entry_points
 
 GENERATORS: Mapping[str, str] = {
     "uniform": "the same share of every layer: the baseline",
+    "random": "random widths and channels: a baseline",
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
+    "fpgm": "distances to the other filters of a layer, compared over the whole network (He 2019)",
+    "taylor": "first-order change of the loss without a channel, over the whole network (Molchanov 2019)",
+    "thinet": "what the next layer misses least goes, scaled to make up; uniform scaling's widths (Luo 2017)",
+    "regression": "LASSO picks channels, least squares refits the next layer; uniform scaling's widths (He 2017)",
+    "sfp": "training that zeroes the smallest filters each epoch; uniform scaling's widths (He 2018)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
     "sss": "trained scales on residual branches; those with small scales are taken out (Huang 2018)",
     "magnitude": "small weights masked, compared over the whole network; what is left of a layer as widths (Han 2015)",
@@ -17,9 +23,18 @@ GENERATORS: Mapping[str, str] = {
     "guided-sparsity": "masks drawn by how often pruned networks keep each place of a kernel in each stage (Liu 2019)",
 }
 
+LAYER = "1 (channels compare within their layer alone), or left out"
+IMAGES = "a number above 0"
+
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "uniform": {},
-    "l1": {},
+    "random": {},
+    "l1": {"layer": LAYER},
+    "fpgm": {"layer": LAYER},
+    "taylor": {"images": IMAGES},
+    "thinet": {"images": IMAGES},
+    "regression": {"images": IMAGES},
+    "sfp": {},
     "slimming": {"pull": "a number above 0"},
     "sss": {"gamma": "a number above 0"},
     "magnitude": {},

@@ -1,10 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 
+from pruneas.architecture import Reference
+from pruneas.cost.model import CostModel
+from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import RunError
+from pruneas.generators import METHODS
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, propose
 from pruneas.search.train import save_weights
-from pruneas.structure.build import build_widths
+from pruneas.structure.build import analyse, build_widths
 from pruneas.training import DataSource, Recipe
+from tests.nets import image
 
 
 def proposed(givens, method, tmp_path=None, **options):
@@ -52,6 +59,26 @@ def test_slimming_meters_what_it_trains(givens):
     assert record.images == 120
     assert [(epoch.epoch, epoch.images) for epoch in told] == [(1, 60), (2, 60)]
     assert record.flops <= givens.most
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.needs & {"data", "training"}])
+def test_compute_is_recorded(givens, tmp_path, method):
+    givens = with_blocks() if "blocks" in METHODS[method].needs else givens
+    record, _ = proposed(givens, method, tmp_path)
+    assert record.images >= 60 and record.seconds > 0
+    assert record.flops <= givens.most
+
+
+def with_blocks():
+    structure = analyse(Reference.parse("pruneas:resnet20(width=0.25, channels=1)"), image(1, 8, 8))
+    model = CostModel.of(structure, build_widths(structure, structure.widths))
+    legal = LegalWidths.of(structure, WidthRules())
+    return SimpleNamespace(structure=structure, model=model, legal=legal, most=model.base.flops // 2)
+
+
+def test_no_more_images_are_read_than_are_asked_for(givens, tmp_path):
+    record, _ = proposed(givens, "taylor", tmp_path, images=20)
+    assert record.images == 32  # one batch
 
 
 def test_a_record_is_read_back_or_refused(givens, tmp_path):

@@ -96,6 +96,16 @@ class Task:
             raise ValueError(f"option {name!r} must be a number, got {value!r}")
         return float(value)
 
+    def some_images(self, most: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of at most so many of the training images, at least one: no more are read than are used."""
+        assert self.images is not None
+        left = max(1, most)
+        for images, labels in self.images(batch_size):
+            yield images[:left], labels[:left]
+            left -= len(labels)
+            if left <= 0:
+                return
+
     def walk(self, ranking: Ranking) -> tuple[Widths, Keep]:
         """The widths that a ranking leaves at the budget, or at the share, and which channels they are."""
         if self.share is not None:
@@ -105,10 +115,16 @@ class Task:
     def project(self, shape: Shape) -> Widths:
         """The widths of this shape: as wide as the budget allows, or with the share of all channels gone.
 
-        With a share they are rounded down, and a group that would be wider than it may stays at its widest. (groups,).
+        With a share they are rounded down. Shape (groups,).
         """
         if self.share is not None:
-            return self.legal.floor(shape * ((1.0 - self.share) * self.model.base_widths.sum() / shape.sum()))
+            left = (1.0 - self.share) * self.model.base_widths.sum()
+            low, high = 0.0, float(np.max(self.legal.highest / shape))
+            for _ in range(60):
+                middle = (low + high) / 2
+                fits = np.clip(middle * shape, self.legal.lowest, self.legal.highest).sum() <= left
+                low, high = (middle, high) if fits else (low, middle)
+            return self.legal.floor(high * shape)
         return project(shape, self.model, self.legal, self.most, self.quantity)
 
     def uniform(self) -> Widths:
