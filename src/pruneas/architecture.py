@@ -109,7 +109,8 @@ class Architecture:
     were traced: a network that has changed since is an error, not a misload. `removed` names the
     blocks whose branch is taken out, leaving their shortcut; groups that only such branches hold have no width.
     `selections` says which channels of the base network's a channel selection takes, ascending, by the group that it
-    puts out; without an entry, it takes the first ones.
+    puts out; without an entry, it takes the first ones. `mask` is the SHA-256 of a file of
+    masks of its weights (`structure/masks.py`) beside the architecture's; building gives the network without them.
 
     Reading one runs nothing. Building calls the factory it names, as importing that factory's package would: build
     files of others only if their `network` is one you know.
@@ -122,6 +123,7 @@ class Architecture:
     widths: Mapping[str, int]
     removed: tuple[str, ...] = ()
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    mask: str | None = None
 
     def to_json(self) -> str:
         text = json.dumps(
@@ -135,6 +137,7 @@ class Architecture:
                 "widths": dict(self.widths),
                 "removed": list(self.removed),
                 **({"selections": dict(self.selections)} if self.selections else {}),
+                **({} if self.mask is None else {"mask": self.mask}),
             },
             indent=2,
         )
@@ -175,6 +178,7 @@ class Architecture:
             widths=data["widths"],
             removed=tuple(data["removed"]),
             selections={group: tuple(kept) for group, kept in data.get("selections", {}).items()},
+            mask=data.get("mask"),
         )
 
     @classmethod
@@ -236,8 +240,9 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], object], str]] = {
         lambda v: isinstance(v, dict) and all(map(_is_selection, v.values())),
         "an object: group -> list of channels, ascending from 0 on",
     ),
+    "mask": (lambda v: isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v), "a SHA-256 in hexadecimal digits"),
 }
-_OPTIONAL = ("selections",)
+_OPTIONAL = ("selections", "mask")
 
 Quantity = Literal["flops", "params"]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}

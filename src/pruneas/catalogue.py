@@ -17,6 +17,10 @@ GENERATORS: Mapping[str, str] = {
     "regression": "LASSO picks channels, least squares refits the next layer; uniform scaling's widths (He 2017)",
     "sfp": "training that zeroes the smallest filters each epoch; uniform scaling's widths (He 2018)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
+    "sss": "trained scales on residual branches; those with small scales are taken out (Huang 2018)",
+    "magnitude": "small weights masked, compared over the whole network; what is left of a layer as widths (Han 2015)",
+    "guided": "widths of pruned networks, averaged over each stage, as a design for this one (Liu 2019)",
+    "guided-sparsity": "masks drawn by how often pruned networks keep each place of a kernel in each stage (Liu 2019)",
 }
 
 LAYER = "1 (channels compare within their layer alone), or left out"
@@ -32,6 +36,10 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "regression": {"images": IMAGES},
     "sfp": {},
     "slimming": {"pull": "a number above 0"},
+    "sss": {"gamma": "a number above 0"},
+    "magnitude": {},
+    "guided": {},
+    "guided-sparsity": {},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
 

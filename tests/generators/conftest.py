@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,12 +15,14 @@ from pruneas.cost.projection import limit
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.generators import Task
 from pruneas.generators.method import Images, Penalty
-from pruneas.structure.build import build_widths
+from pruneas.generators.sparse import convolutions
+from pruneas.structure.build import build_widths, describe
 from pruneas.structure.groups import Structure
 from pruneas.training import EpochRecord, FitResult, Recipe
-from tests.nets import model_of, structure_of
+from tests.nets import model_of, random_widths, structure_of
 
 RECIPE = Recipe(epochs=2, batch_size=2, learning_rate=1.0, schedule="constant", warmup=0.0)
+MASK = "0" * 64
 NUM_IMAGES = 10  # so the learning rates of all steps sum to 10
 
 
@@ -70,6 +73,12 @@ def images_for(structure: Structure) -> Images:
     return each
 
 
+def random_masks(structure: Structure, seed: int) -> dict[str, torch.Tensor]:
+    """Of every weight of a convolution about a third, by lot."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(structure.shapes[name], generator=generator) < 1 / 3 for name in convolutions(structure)}
+
+
 def make_task(
     name: str, budget: str = "0.5", rules: WidthRules | None = None, options: Mapping[str, Any] | None = None
 ) -> Task:
@@ -89,6 +98,8 @@ def make_task(
         train=fake_train,
         recipe=RECIPE,
         num_images=NUM_IMAGES,
+        sources=(replace(describe(structure, random_widths(structure, seed=5)), mask=MASK),),
+        masks={MASK: random_masks(structure, seed=6)},
         options=options or {},
     )
 

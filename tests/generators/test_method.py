@@ -26,13 +26,13 @@ def method(*needs: Need, found: Callable[[Task], Generated] = lambda task: Gener
         ("weights", {"state": None}, "Chain", "the base network is not trained"),
         ("data", {"images": None}, "Chain", "there are no images"),
         ("training", {"train": None}, "Chain", "there is nothing to train on"),
-        ("sources", {}, "Chain", "there are no architectures to learn from"),
+        ("sources", {"sources": ()}, "Chain", "there are no architectures to learn from"),
         ("blocks", {}, "Chain", "no residual branch can be taken out"),
         ("batch norm", {}, "GroupNormed", "groups without one: a, b"),
     ],
 )
 def test_a_need_that_is_not_met_is_told_by_its_word(
-    task: Tasks, need: Need, without: dict[str, None], name: str, why: str
+    task: Tasks, need: Need, without: dict[str, object], name: str, why: str
 ) -> None:
     given = replace(task(name), **without)
     with pytest.raises(StructureError, match=f"generator any needs {need}: {why}"):

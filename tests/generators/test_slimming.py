@@ -18,7 +18,7 @@ from pruneas.errors import StructureError
 from pruneas.generators import Task, slimming
 from pruneas.generators.method import Penalty
 from pruneas.networks import make
-from pruneas.structure.build import structure_of
+from pruneas.structure.build import build_widths, inherit, structure_of, surviving
 from pruneas.training import FitResult
 from tests.generators.conftest import NUM_IMAGES, RECIPE
 from tests.nets import Selecting, conv, image
@@ -178,3 +178,29 @@ def test_groups_without_batch_norm_that_cannot_change_are_no_obstacle(task: Task
 def test_options_must_be_numbers(task: Tasks) -> None:
     with pytest.raises(ValueError, match="option 'pull' must be a number, got 'much'"):
         generate(task("Chain"), {}, pull="much")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet20"])
+def test_channels_with_zero_scale_and_shift_are_channels_that_are_not_there(task: Tasks, name: str) -> None:
+    """The papers' mask implementation (gamma and beta of zero) and the rebuilt network compute the same."""
+    given = task(name, "0.5", WidthRules(minimum=0.2))
+    found, _ = generate(given, {})
+    assert found.keep is not None and 0 < given.model.mapping(found.widths)[given.changing[-1]]
+    masked = given.network().eval()
+    generator = torch.Generator().manual_seed(0)
+    norms = {n: m for n, m in masked.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    for norm in norms.values():
+        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+            tensor.uniform_(0.2, 1.5, generator=generator)
+    small = build_widths(given.structure, given.model.mapping(found.widths)).eval()
+    small.load_state_dict(inherit(given.structure, masked.state_dict(), found.keep))
+    indices = surviving(given.structure, found.keep)
+    num_masked = 0
+    for layer, norm in norms.items():
+        gone = torch.ones(norm.num_features, dtype=torch.bool)
+        gone[torch.from_numpy(indices[f"{layer}.weight", 0])] = False
+        norm.weight.data[gone] = norm.bias.data[gone] = 0.0
+        num_masked += int(gone.sum())
+    assert num_masked > 100
+    images = torch.randn(3, *given.structure.inputs[0].shape, generator=generator)
+    torch.testing.assert_close(small(images), masked(images), rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ from pruneas.cost.count import count
 from pruneas.errors import RunError
 from pruneas.progress import Silent
 from pruneas.run.generate import generate
+from pruneas.structure.masks import initialise_masked, read_masks
 from tests.tiny import space_file
 
 
@@ -37,6 +38,26 @@ def test_several_targets_share_one_base_network_and_cost_what_they_may(tmp_path)
     assert Architecture.load(again["0.7"]) == architectures["0.7"]
     assert given(tmp_path, "slimming", budgets=["0.7"]).keys() == {"0.7"}
     assert base.stat().st_mtime_ns == trained
+
+
+def test_masks_are_given_beside_the_widths_and_learned_from(tmp_path):
+    out = tmp_path / "out" / "net.json"
+    assert given(tmp_path, "magnitude", budgets=["0.5"], out=out) == {"0.5": out}
+    widths, masked = Architecture.load(out), Architecture.load(tmp_path / "out" / "net.masked.json")
+    assert widths.mask is None and masked.mask is not None
+    file = tmp_path / "out" / "net.masked.mask.safetensors"
+    masks = read_masks(file, masked.mask)
+    network = masked.build()
+    initialise_masked(network, masks, seed=0)  # they are of this network
+    record = json.loads((tmp_path / "run" / "generators" / "magnitude@0.5.json").read_text())
+    base, left = count(network, masked.inputs), sum(int(mask.sum()) for mask in masks.values())
+    assert record["masked_params"] == base.params - sum(mask.numel() for mask in masks.values()) + left
+    assert record["masked_flops"] <= base.flops // 2 < base.flops
+    learned = {"sources": [masked], "masks": {masked.mask: file}, "out": tmp_path / "guided.json"}
+    given(tmp_path, "guided-sparsity", budgets=["0.5"], **learned)
+    assert Architecture.load(tmp_path / "guided.masked.json").mask not in (None, masked.mask)
+    given(tmp_path, "guided", budgets=["0.5"], sources=[widths], out=tmp_path / "widths.json")
+    assert Architecture.load(tmp_path / "widths.json").build()
 
 
 def test_one_target_is_written_under_the_name_that_was_given(tmp_path):

@@ -1,6 +1,7 @@
 """Architectures trained from scratch: the paper's two arms, their seeds, and what is left in the folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
@@ -50,3 +51,10 @@ def test_an_architecture_of_another_structure_is_refused(tmp_path, architecture)
 
     with pytest.raises(ArchitectureError, match="it was made for structure 0000, the factory here gives"):
         trained(tmp_path, replace(architecture, structure="0000"))
+
+
+def test_masked_architectures_are_refused_rather_than_trained_without_their_masks(tmp_path, architecture):
+    with pytest.raises(
+        ArchitectureError, match=r"must be without masks, found aaaaaaaa\.\.\.; those are trained in Python"
+    ):
+        trained(tmp_path, replace(architecture, mask="a" * 64))

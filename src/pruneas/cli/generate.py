@@ -93,9 +93,10 @@ def generate(
     for each in budgets:
         Budget.parse(each)
     files = [*(sources or []), *map(Path, more or [])]
-    learned_from = [_source(file) for file in files]
+    learned_from = [Architecture.load(file) for file in map(_source, files)]
 
     from pruneas.run.generate import generate as run_generate
+    from pruneas.structure.masks import mask_path
 
     with view(quiet) as observer:
         found = run_generate(
@@ -104,6 +105,9 @@ def generate(
             budgets=budgets,
             shares=[] if share is None else _shares(share),
             sources=learned_from,
+            masks={
+                a.mask: mask_path(_source(f)) for a, f in zip(learned_from, files, strict=True) if a.mask is not None
+            },
             out=out,
             run=run,
             download=download,
@@ -126,9 +130,9 @@ def _shares(text: str) -> list[float]:
     return shares
 
 
-def _source(path: Path) -> Architecture:
-    """An architecture's file, or a finished run's winner."""
+def _source(path: Path) -> Path:
+    """The file of an architecture, or of a finished run's winner."""
     best = path / "best" / "architecture.json"
     if path.is_dir() and not best.exists():
         raise ArchitectureError(f"{path}: holds no finished run; give an architecture's file")
-    return Architecture.load(best if path.is_dir() else path)
+    return best if path.is_dir() else path

@@ -9,15 +9,43 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from pruneas.errors import SpaceError
-from pruneas.generators import fpgm, l1, random, regression, sfp, slimming, taylor, thinet, uniform
+from pruneas.generators import (
+    fpgm,
+    guided,
+    guided_sparsity,
+    l1,
+    magnitude,
+    random,
+    regression,
+    sfp,
+    slimming,
+    sss,
+    taylor,
+    thinet,
+    uniform,
+)
 from pruneas.generators.method import Generated, Method, Task
-from pruneas.generators.ranking import Ranking, walk
+from pruneas.generators.ranking import Ranking, Scores, member_scores, walk
 
-__all__ = ["METHODS", "Generated", "Method", "Ranking", "Task", "find_methods", "walk"]
+__all__ = ["METHODS", "Generated", "Method", "Ranking", "Scores", "Task", "find_methods", "member_scores", "walk"]
 
 METHODS: Mapping[str, Method] = {
     module.METHOD.name: module.METHOD
-    for module in (uniform, random, l1, fpgm, taylor, thinet, regression, sfp, slimming)
+    for module in (
+        uniform,
+        random,
+        l1,
+        fpgm,
+        taylor,
+        thinet,
+        regression,
+        sfp,
+        slimming,
+        sss,
+        magnitude,
+        guided,
+        guided_sparsity,
+    )
 }
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from pruneas.architecture import Architecture, Quantity
+from pruneas.cost.masked import masked_cost
 from pruneas.cost.model import CostModel, Widths
-from pruneas.cost.projection import uniform
+from pruneas.cost.projection import Shape, project
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import StructureError
 from pruneas.generators.ranking import Ranking, walk, walk_share
@@ -20,6 +21,7 @@ from pruneas.generators.scales import batch_norm_scales
 from pruneas.networks.weights import fit_to
 from pruneas.structure.build import Keep, build_widths
 from pruneas.structure.groups import Structure
+from pruneas.structure.masks import Masks
 from pruneas.training import EpochRecord, FitResult, Recipe
 
 Need = Literal["weights", "data", "training", "batch norm", "blocks", "sources"]
@@ -60,7 +62,7 @@ class Task:
     """A base network and a budget, or in place of the budget the share of all channels that is to go.
 
     `state` holds the trained weights where the method needs them; `images`, `train` with `recipe` and `num_images`, and
-    `sources` likewise.
+    `sources` likewise. `masks` are those of sources that have some, by `Architecture.mask`.
     """
 
     structure: Structure
@@ -76,6 +78,7 @@ class Task:
     recipe: Recipe | None = None
     num_images: int = 0
     sources: tuple[Architecture, ...] = ()
+    masks: Mapping[str, Masks] = field(default_factory=dict)
     device: str = "cpu"
     options: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
@@ -109,11 +112,18 @@ class Task:
             return walk_share(ranking, self.model, self.legal, self.share)
         return walk(ranking, self.model, self.legal, self.most, self.quantity)
 
+    def project(self, shape: Shape) -> Widths:
+        """The widths of this shape: as wide as the budget allows, or with the share of all channels gone.
+
+        With a share they are rounded down, and a group that would be wider than it may stays at its widest. (groups,).
+        """
+        if self.share is not None:
+            return self.legal.floor(shape * ((1.0 - self.share) * self.model.base_widths.sum() / shape.sum()))
+        return project(shape, self.model, self.legal, self.most, self.quantity)
+
     def uniform(self) -> Widths:
         """The same share of every group: what the budget allows, or what the share leaves. Shape (groups,)."""
-        if self.share is not None:
-            return self.legal.floor(self.model.base_widths.astype(np.float64) * (1.0 - self.share))
-        return uniform(self.model, self.legal, self.most, self.quantity)
+        return self.project(self.model.base_widths.astype(np.float64))
 
     @property
     def changing(self) -> tuple[str, ...]:
@@ -127,7 +137,8 @@ class Generated:
 
     `keep` and `ranking` are there where the method has them. `state` holds weights for the network of this architecture
     where the method makes some of its own; without it the fine-tuned arm inherits what `keep` says. `masks` are of the
-    base network's weights by name, True where a weight stays.
+    base network's weights by name, True where a weight stays: an architecture of its own beside the widths, whose cost
+    (`cost/masked.py`) is inside the budget, too, but never to be ranked with that of widths.
     """
 
     widths: Widths
@@ -135,7 +146,7 @@ class Generated:
     keep: Keep | None = None
     ranking: Ranking | None = None
     state: Mapping[str, torch.Tensor] | None = None
-    masks: Mapping[str, torch.Tensor] | None = None
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +179,12 @@ class Method:
                 f"generator {self.name}: its widths must be legal and cost at most {task.most} {task.quantity}; it "
                 f"gave {found.widths.tolist()}, which cost {cost}"
             )
+        if found.masks is not None and task.share is None:
+            masked = masked_cost(task.structure, task.model, found.masks, task.quantity)
+            if masked > task.most:
+                raise StructureError(
+                    f"generator {self.name}: its masks must leave at most {task.most} {task.quantity}, found {masked}"
+                )
         return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ def generate(
     budgets: Sequence[str] = (),
     shares: Sequence[float] = (),
     sources: Sequence[Architecture] = (),
+    masks: Mapping[str, Path] | None = None,
     out: Path | None = None,
     run: Path | None = None,
     download: bool = False,
@@ -36,6 +37,8 @@ def generate(
     The base network is trained by the space's recipe (or has the space's weights) once, in the folder `run`, by default
     one named after the settings, in runs/: other methods and budgets take it up from there, and so does a command that
     was interrupted. `out` names the file; with several targets each is named after its own, before the ending.
+    Masks that it gives are written beside it, as `net.masked.json` and `net.masked.mask.safetensors`. `masks` are the
+    files of those of `sources` that have some, by `Architecture.mask`.
     Raises an InputError where the method cannot work on this network.
     """
     named = {str(budget): budget for budget in map(Budget.parse, budgets)}
@@ -50,6 +53,7 @@ def generate(
         from pruneas.run.ledger import Ledger
         from pruneas.run.setting import Setting, check_givens
         from pruneas.search.propose import Target
+        from pruneas.structure.masks import mask_path
         from pruneas.training import Pool
 
     with held(folder):
@@ -63,7 +67,7 @@ def generate(
             f"share={share:g}": Target(most=setting.model.base.flops, quantity="flops", share=share) for share in shares
         }
         prepare(folder, kept, fresh=False)
-        generation = Generation(setting, targets, observer, needed=[method], sources=sources)
+        generation = Generation(setting, targets, observer, needed=[method], sources=sources, masks=masks)
         facts = {"command": command, **setting.facts()}
         check_givens(folder, facts)
         ledger = Ledger(folder / "run.json", facts, {"generators": generation.images_left()}, observer)
@@ -73,7 +77,13 @@ def generate(
         paths = {name: generation.architecture(method, name) for name in targets}
         if out is None:
             return paths
-        return {name: _copied(path, out if len(paths) == 1 else _named(out, name)) for name, path in paths.items()}
+        copies = {name: out if len(paths) == 1 else _named(out, name) for name in paths}
+        for name, copy in copies.items():
+            _copied(paths[name], copy)
+            if (masked := generation.masked(method, name)).exists():
+                _copied(mask_path(masked), mask_path(copy.with_suffix(".masked.json")))
+                _copied(masked, copy.with_suffix(".masked.json"))
+        return copies
 
 
 def _default_folder(space: Space) -> Path:
@@ -85,11 +95,10 @@ def _named(out: Path, target: str) -> Path:
     return out.with_name(f"{out.stem}-{target.replace('=', '-')}{out.suffix}")
 
 
-def _copied(path: Path, out: Path) -> Path:
+def _copied(path: Path, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             shutil.copyfile(path, temporary)
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}; give another file with --out") from error
-    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting
-from pruneas.search.propose import GeneratorRecord, Proposal, Target, propose
+from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem, masked_name, propose
 from pruneas.search.train import CHECKPOINT, Epoch, Training, concerns_all, images_per_epoch, save_weights, train
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
@@ -27,8 +28,9 @@ BASE = "base network"
 class Generation:
     """What the methods of a setting give for each of `targets`.
 
-    The files are `generators/<method>[@<target>].json`, `.architecture.json` beside each. `needed` are the methods
-    without which nothing can go on; others that cannot work here are left out, and not tried again.
+    The files are `generators/<method>[@<target>].json`, `.architecture.json` beside each, and where the method masks
+    weights `.masked.architecture.json` with its masks. `needed` are the methods without which nothing can go on; others
+    that cannot work here are left out, and not tried again. `masks`: the files of those of the sources that have some.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class Generation:
         *,
         needed: Sequence[str] = (),
         sources: Sequence[Architecture] = (),
+        masks: Mapping[str, Path] | None = None,
     ) -> None:
         self.s, self.targets, self.observer = setting, targets, observer
-        self.needed, self.sources = needed, tuple(sources)
+        self.needed, self.sources, self.masks = needed, tuple(sources), dict(masks or {})
         self.weights = setting.folder / "base" / "weights.safetensors"
 
     def run(self, pool: Pool, ledger: Ledger) -> None:
@@ -82,13 +85,17 @@ class Generation:
         """The file of a method's architecture."""
         return self._path(method, target).with_suffix(".architecture.json")
 
+    def masked(self, method: str, target: str) -> Path:
+        """The file of the base network's architecture with the method's masks, where it gave some."""
+        return self.s.folder / "generators" / masked_name(method, target)
+
     def failures(self) -> dict[str, str]:
         """Why methods were left out."""
         paths = {method.name: self._failure_path(method.name) for method in self.s.methods}
         return {name: _failure(path) for name, path in paths.items() if path.exists()}
 
     def _path(self, method: str, target: str) -> Path:
-        return self.s.folder / "generators" / f"{'@'.join(filter(None, (method, target)))}.json"
+        return self.s.folder / "generators" / f"{file_stem(method, target)}.json"
 
     def _failure_path(self, method: str) -> Path:
         return self.s.folder / "generators" / f"{method}.failure.json"
@@ -140,6 +147,9 @@ class Generation:
     def _save(self, target: str, record: GeneratorRecord) -> None:
         architecture = describe(self.s.structure, record.widths, record.removed, record.keep)
         write_text(self.architecture(record.method, target), architecture.to_json() + "\n")
+        if record.mask is not None:
+            whole = replace(describe(self.s.structure, self.s.structure.widths), mask=record.mask)
+            write_text(self.masked(record.method, target), whole.to_json() + "\n")
         write_json(self._path(record.method, target), record.to_json())
 
     def _base_job(self) -> Job:
@@ -171,6 +181,7 @@ class Generation:
             weights=weights,
             folder=self.s.folder / "generators",
             sources=self.sources,
+            masks=self.masks,
             options=self.s.space.generators.options.get(method.name, {}),
         )
         return Job(key=method.name, function=propose, arguments={"proposal": proposal})

@@ -61,8 +61,13 @@ def train(
     most `cap` times as many [Liu2019, section 3]. The space's own network is not used. A run that was interrupted goes
     on at the end of its last epoch; more seeds add to those that are there.
 
-    Raises ArchitectureError where the factory no longer gives the architecture's structure.
+    Raises ArchitectureError where the factory no longer gives the architecture's structure, and for masked ones.
     """
+    if architecture.mask is not None:
+        raise ArchitectureError(
+            f"architecture of {architecture.network}: must be without masks, found {architecture.mask[:8]}; those are "
+            "trained in Python: structure/masks.py initialises such a network and holds its masks"
+        )
     given = space.model_copy(
         update={
             "network": space.network.model_copy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pruneas.architecture import Architecture, Quantity
+from pruneas.cost.masked import masked_cost
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import RunError
@@ -21,6 +22,7 @@ from pruneas.generators import Generated, Task, find_methods
 from pruneas.generators.method import Penalty
 from pruneas.search.train import Epoch, Report, images_per_epoch, save_state
 from pruneas.structure.groups import Structure
+from pruneas.structure.masks import mask_path, read_masks, write_masks
 from pruneas.training import DataSource, EpochRecord, FitResult, Recipe, fit, in_order
 
 
@@ -38,8 +40,8 @@ class Target:
 class Proposal:
     """What a generator is to work on, and for which targets, by a name of the caller's.
 
-    `weights`: of the trained base network, where the method needs them. `folder`: where weights that a method makes of
-    its own are left.
+    `weights`: of the trained base network, where the method needs them. `masks`: files of those of the sources that
+    have some, by `Architecture.mask`. `folder`: where weights and masks that a method makes are left.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Proposal:
     weights: Path | None
     folder: Path | None = None
     sources: tuple[Architecture, ...] = ()
+    masks: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, float | int | str | bool]
 
 
@@ -63,7 +66,8 @@ class GeneratorRecord:
 
     `images` counts every image each time the method trained on it or took statistics of it, `seconds` are those of the
     method, for all targets of one proposal together; the base network's training is in neither. `weights` names the
-    file with weights of the method's own.
+    file with weights of the method's own. `mask` is the SHA-256 of its file of masks, if it gave some; what the base
+    network costs with them on is `masked_flops` and `masked_params`, not to be ranked with `flops` and `params`.
     """
 
     method: str
@@ -78,6 +82,9 @@ class GeneratorRecord:
     seed: int
     images: int
     seconds: float
+    mask: str | None = None
+    masked_flops: int | None = None
+    masked_params: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -159,6 +166,7 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             recipe=proposal.recipe,
             num_images=len(data.train) if data is not None else 0,
             sources=proposal.sources,
+            masks={sha256: read_masks(path, sha256) for sha256, path in proposal.masks.items()},
             device=proposal.device,
             options=proposal.options,
         )
@@ -185,6 +193,7 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             seed=proposal.seed,
             images=images,
             seconds=seconds,
+            **_saved_masks(proposal, name, found),
         )
         for name, (model, found) in results.items()
     }
@@ -194,6 +203,30 @@ def _saved(proposal: Proposal, target: str, found: Generated) -> str | None:
     """Leave weights of the method's own in a file. Returns its name, None where there are none."""
     if found.state is None or proposal.folder is None:
         return None
-    name = f"{'@'.join(filter(None, (proposal.method, target)))}.weights.safetensors"
+    name = f"{file_stem(proposal.method, target)}.weights.safetensors"
     save_state(found.state, proposal.folder / name)
     return name
+
+
+def _saved_masks(proposal: Proposal, target: str, found: Generated) -> dict[str, Any]:
+    """Leave masks in the file that belongs to the masked architecture. Returns what a record says of them."""
+    if found.masks is None or proposal.folder is None:
+        return {}
+    proposal.folder.mkdir(parents=True, exist_ok=True)
+    path = mask_path(proposal.folder / masked_name(proposal.method, target))
+    structure, model = proposal.structure, proposal.model
+    return {
+        "mask": write_masks(found.masks, path),
+        "masked_flops": masked_cost(structure, model, found.masks, "flops"),
+        "masked_params": masked_cost(structure, model, found.masks, "params"),
+    }
+
+
+def file_stem(method: str, target: str) -> str:
+    """How the names of the files of a method and a target begin."""
+    return "@".join(filter(None, (method, target)))
+
+
+def masked_name(method: str, target: str) -> str:
+    """The name of the file of the masked architecture; its masks lie beside it (`structure/masks.py`)."""
+    return f"{file_stem(method, target)}.masked.architecture.json"

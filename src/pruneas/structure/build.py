@@ -87,6 +87,16 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
 
     Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for.
     """
+    structure = structure_for(architecture)
+    return build_widths(structure, architecture.widths, architecture.removed, architecture.selections, seed=seed)
+
+
+def structure_for(architecture: Architecture) -> Structure:
+    """The structure that an architecture's widths are of.
+
+    Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for, or the
+    architecture selects channels where nothing does.
+    """
     structure = analyse(architecture.network, architecture.inputs)
     if structure.fingerprint != architecture.structure:
         raise ArchitectureError(
@@ -99,7 +109,7 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
         raise ArchitectureError(
             f"architecture of {architecture.network}: selections: no channel selection puts out {', '.join(unselected)}"
         )
-    return build_widths(structure, architecture.widths, architecture.removed, architecture.selections, seed=seed)
+    return structure
 
 
 def build_widths(

@@ -58,7 +58,13 @@ def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywo
     others = _passing(trace, inputs, out.shape, 1)
     seen = inputs.shape if transposed else out.shape
     places = [extent for dim, extent in extents(trace, others, seen).items() if dim >= 2]
-    count(trace, "conv", seen[0] * int(np.prod(weight.shape[2:])), [*places, rows, columns])
+    count(
+        trace,
+        "conv",
+        seen[0] * int(np.prod(weight.shape[2:])),
+        [*places, rows, columns],
+        getattr(weight, "parameter", None),
+    )
     return (channel_plane(out_of, 1, out.shape), *others)
 
 
@@ -309,7 +315,7 @@ def extents(
     return found
 
 
-def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids]) -> None:
+def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids], weight: str | None = None) -> None:
     """Count factor * the product of some sizes. At most two of them can change: of more, the first cannot."""
     changing: list[Ids] = []
     for extent in extents:
@@ -321,7 +327,7 @@ def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids]) -> None:
         trace.freeze(extra, f"it belongs to places, not channels ({user_line()})")
         factor *= len(extra)
     a, b = [*changing[-2:], None, None][:2]
-    trace.counted(kind, factor, np.zeros(1, dtype=np.int64) if a is None else a, b)
+    trace.counted(kind, factor, np.zeros(1, dtype=np.int64) if a is None else a, b, weight)
 
 
 def channel_plane(dyes: Ids, dim: int, shape: Sequence[int]) -> torch.Tensor:

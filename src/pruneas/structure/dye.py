@@ -44,7 +44,7 @@ class Operation:
     """One counted operator: FLOPs = factor * sum over a of 1 * sum over b of 1, a and b being dyes of dimensions.
 
     `kind` is the name fvcore's handler counts under; matrix products of all spellings are 'linear'. `step` is the
-    position of the operator in the record.
+    position of the operator in the record, `weight` the parameter that a convolution reads as it is, if it does.
     """
 
     step: int
@@ -52,6 +52,7 @@ class Operation:
     factor: int
     a: Ids
     b: Ids | None = None
+    weight: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +177,22 @@ class Trace:
         met[0] = True
         return met
 
-    def counted(self, kind: str, factor: int, a: Ids, b: Ids | None = None) -> None:
+    def counted(self, kind: str, factor: int, a: Ids, b: Ids | None = None, weight: str | None = None) -> None:
         """Note the FLOPs of the operator that runs now, which will be the next step of the record."""
-        self.record.operations.append(Operation(len(self.record.steps), kind, factor, a, b))
+        self.record.operations.append(Operation(len(self.record.steps), kind, factor, a, b, weight))
 
 
 class DyeTensor(torch.Tensor):
-    """A tensor of dyes that passes for one of values; `base` is what it is a view of, `step` what put it out."""
+    """A tensor of dyes that passes for one of values; `base` is what it is a view of, `step` what put it out.
+
+    `parameter` names the parameter or buffer that it is; what is made of one is none.
+    """
 
     planes: Planes
     tracing: Trace
     base: DyeTensor | None
     step: int
+    parameter: str | None
 
     @staticmethod
     def __new__(
@@ -198,9 +203,11 @@ class DyeTensor(torch.Tensor):
         base: DyeTensor | None = None,
         dtype: torch.dtype = torch.float32,
         step: int = 0,
+        parameter: str | None = None,
     ) -> DyeTensor:
         tensor = torch.Tensor._make_wrapper_subclass(cls, torch.Size(shape), dtype=dtype)
-        tensor.planes, tensor.tracing, tensor.base, tensor.step = planes, tracing, base, step
+        tensor.planes, tensor.tracing, tensor.base = planes, tracing, base
+        tensor.step, tensor.parameter = step, parameter
         return tensor
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -334,7 +341,7 @@ def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
         if size > 1:
             view = [size if d == dim else 1 for d in range(tensor.ndim)]
             planes.append(torch.from_numpy(dyes).view(view).expand(tensor.shape))
-    return DyeTensor(tensor.shape, tuple(planes), trace, dtype=tensor.dtype)
+    return DyeTensor(tensor.shape, tuple(planes), trace, dtype=tensor.dtype, parameter=name)
 
 
 def _run(

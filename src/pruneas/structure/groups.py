@@ -79,7 +79,8 @@ class CountedOperation:
     """FLOPs of one operator: factor * a * b; `b` is None where there is no second dimension.
 
     `place` is the innermost module that runs it ('' for the network's own forward), `blocks` those whose removal drops
-    it.
+    it. `weight` is the parameter that a convolution reads, where it reads one as it is; `map_size` the height and
+    width of what a convolution puts out (one number or three where it is of that kind).
     """
 
     kind: str
@@ -88,6 +89,8 @@ class CountedOperation:
     b: LinearForm | None
     place: str
     blocks: frozenset[str] = frozenset()
+    weight: str | None = None
+    map_size: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +232,8 @@ def find_groups(
             b=None if operation.b is None else _form(group_of_dye[operation.b], widths),
             place=trace.record.place(operation.step),
             blocks=frozenset(name for name, steps in dropped.items() if operation.step in steps),
+            weight=operation.weight,
+            map_size=trace.record.steps[operation.step].shape[2:] if operation.kind == "conv" else (),
         )
         for operation in trace.record.operations
     )
