@@ -120,7 +120,13 @@ def train(
             test=True,
             folder=folder / "test",
         )
-        entrant = Entrant(name=arm, origin=arm, widths=widths, removed=architecture.removed)
+        entrant = Entrant(
+            name=arm,
+            origin=arm,
+            widths=widths,
+            removed=architecture.removed,
+            selections=architecture.selections,
+        )
         left = len(stage.jobs([entrant])) * recipe.epochs * images_per_epoch(recipe, len(setting.data.train))
         ledger = Ledger(folder / "run.json", facts, {arm: float(left)}, observer)
         ledger.begin(arm, float(left))
