@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import mnasnet0_5
 
 from pruneas.errors import NetworkError
 from pruneas.networks.weights import fit_to, read_weights
@@ -95,6 +96,11 @@ def test_states_that_fit_are_loaded() -> None:
     network = nn.Linear(3, 2)
     fit_to(network, STATE, "w.pth")
     assert torch.equal(network.weight, STATE["weight"])
+
+
+def test_states_without_versions_are_loaded_into_networks_that_ask_for_one() -> None:
+    network = mnasnet0_5()
+    fit_to(network, dict(mnasnet0_5().state_dict()), "w.pth")
 
 
 def test_states_that_do_not_fit_are_complained_about_at_once() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
 from pruneas.networks.weights import fit_to, read_weights
@@ -19,7 +20,7 @@ from pruneas.search.train import (
 )
 from pruneas.structure.build import build_widths
 from pruneas.training import DataSource, Outcome, Recipe
-from tests.nets import image
+from tests.nets import NETS, image
 from tests.structure.odd import Tied
 
 
@@ -98,6 +99,15 @@ def test_weights_that_cannot_be_written_are_told_and_leave_nothing(givens, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_that_are_shared_are_written_under_each_name(tmp_path):
+    network = NETS["Shared"].factory()
+    save_weights(network, tmp_path / "w.safetensors")
+    read = NETS["Shared"].factory()
+    fit_to(read, read_weights(tmp_path / "w.safetensors"), "w.safetensors")
+    assert read.a.weight is read.b.weight
+    assert torch.equal(read.a.weight, network.a.weight)
+
+
 def test_outputs_are_counted_and_the_network_is_left_as_it_was(givens):
     network = build_widths(givens.structure, givens.structure.widths, seed=0).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -128,3 +138,17 @@ def test_a_training_goes_on_where_it_was_killed_and_leaves_no_checkpoint(trainin
 def without_seconds(record):
     epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in record.epochs]
     return replace(record, seconds=0.0, epochs=tuple(epochs))
+
+
+def test_a_training_can_begin_with_given_weights(training, tmp_path):
+    source = build_widths(training.structure, training.widths, seed=99)
+    save_weights(source, tmp_path / "initial.safetensors")
+    # A rate so small that nothing moves: what comes out is what went in.
+    still = replace(training.recipe, learning_rate=1e-12, weight_decay=0.0, epochs=1, precision="float32")
+    given = replace(
+        training, initial=tmp_path / "initial.safetensors", recipe=still, weights=tmp_path / "w.safetensors"
+    )
+    train(lambda _: None, training=given)
+    found = load_file(tmp_path / "w.safetensors")
+    for name, parameter in source.named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach())

@@ -1,46 +1,16 @@
 """A network with inherited weights computes what the base network does whose dropped channels nobody reads."""
 
-from collections.abc import Mapping, Sequence
-
 import pytest
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruneas.structure.build import build_widths, inherit, leading
-from pruneas.structure.groups import Structure
-from tests.nets import NETS, ZOO, random_keep, random_widths, structure_of
+from pruneas.architecture import Reference
+from pruneas.structure.build import analyse, build_widths, inherit, leading
+from tests.nets import INPUT, NETS, ZOO, random_keep, random_widths, structure_of
+from tests.structure.equivalence import lively, silenced
 
 # Group and layer norm average over channels, so silencing one is not dropping it.
 EXACT = [name for name in [*NETS, *ZOO] if name != "GroupNormed"]
-
-
-def lively(network: nn.Module, seed: int) -> nn.Module:
-    """In double precision and evaluation mode, with batch norms that shift and scale every channel differently."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.weight.data.uniform_(0.5, 1.5, generator=generator)
-            module.bias.data.normal_(0, 0.2, generator=generator)
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return network.double().eval()
-
-
-def silenced(network: nn.Module, structure: Structure, keep: Mapping[str, Sequence[int]]) -> nn.Module:
-    """The same network where no weight reads a dropped channel."""
-    parameters = dict(network.named_parameters())
-    for index, group in enumerate(structure.groups):
-        dropped = torch.ones(group.width, dtype=torch.bool)
-        dropped[list(keep[group.name])] = False
-        for member in group.members:
-            if member.role == "in":
-                layout = structure.layouts[member.parameter, member.dim]
-                mine = torch.from_numpy(layout.groups == index)
-                gone = mine.clone()
-                gone[mine] = dropped[torch.from_numpy(layout.positions)[mine]]
-                parameters[member.parameter].data.transpose(0, member.dim)[gone] = 0.0
-    return network
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -48,7 +18,7 @@ def test_inherited_weights_compute_what_the_silenced_base_does(name: str) -> Non
     structure = structure_of(name)
     widths = random_widths(structure, seed=4)
     keep = random_keep(structure, widths, seed=5)
-    base = lively(build_widths(structure, structure.widths, seed=0), seed=6)
+    base = lively(build_widths(structure, structure.widths, seed=0).double(), seed=6)
     small = build_widths(structure, widths, seed=1).double().eval()
     small.load_state_dict(inherit(structure, base.state_dict(), keep))
     images = torch.randn(2, *structure.inputs[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
@@ -65,6 +35,30 @@ def test_keeping_everything_is_the_base_itself() -> None:
     kept = inherit(structure, state, leading(structure, structure.widths))
     assert all(torch.equal(state[name], kept[name]) for name in state)
     assert not any(kept[name].data_ptr() == state[name].data_ptr() for name in state)
+
+
+class Versioned(nn.Module):
+    """Refuses states that do not tell their version, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(x))
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest) -> None:
+        if local_metadata.get("version") != 2:
+            raise ValueError("no version")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_states_keep_their_modules_versions() -> None:
+    structure = analyse(Reference("tests.structure.test_inherit:Versioned", {}), INPUT)
+    state = build_widths(structure, structure.widths, seed=0).state_dict()
+    build_widths(structure, {"a": 2}).load_state_dict(inherit(structure, state, {"a": [1, 4]}))
 
 
 def test_further_names_of_a_shared_tensor_are_cut_alike() -> None:

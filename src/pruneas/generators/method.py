@@ -17,6 +17,7 @@ from pruneas.cost.projection import uniform
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import StructureError
 from pruneas.generators.ranking import Ranking, walk, walk_share
+from pruneas.networks.weights import fit_to
 from pruneas.structure.build import Keep, build_widths
 from pruneas.structure.groups import Structure
 from pruneas.training import EpochRecord, FitResult, Recipe
@@ -82,7 +83,7 @@ class Task:
         """A new base network: with the trained weights where there are some, freshly initialised otherwise."""
         network = build_widths(self.structure, self.structure.widths, seed=self.seed)
         if self.state is not None:
-            network.load_state_dict(dict(self.state))
+            fit_to(network, self.state, "the trained base network's state")
         return network
 
     def option(self, name: str, default: float) -> float:

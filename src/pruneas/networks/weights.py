@@ -52,4 +52,5 @@ def fit_to(network: torch.nn.Module, state: Mapping[str, torch.Tensor], place: s
     if complaints:
         more = f" and {len(complaints) - 4} more" if len(complaints) > 4 else ""
         raise NetworkError(f"{place}: does not fit the network: {'; '.join(complaints[:4])}{more}")
-    network.load_state_dict(dict(state))
+    own.update(state)  # a state of its own also tells modules their version, without which some refuse it
+    network.load_state_dict(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -175,11 +176,14 @@ def inherit(
     Tensors that tracing did not dye (counters) are taken as they are.
     """
     indices, gone = surviving(structure, keep), structure.parameters_of(removed)
-    return {
-        name: _cut(structure.aliases.get(name, name), tensor, indices).clone()
+    kept = OrderedDict(
+        (name, _cut(structure.aliases.get(name, name), tensor, indices).clone())
         for name, tensor in state.items()
         if name not in gone
-    }
+    )
+    if hasattr(state, "_metadata"):  # the modules' versions, without which some refuse a state
+        kept._metadata = state._metadata  # type: ignore[attr-defined]
+    return kept
 
 
 def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArray[np.int64]]) -> torch.Tensor:

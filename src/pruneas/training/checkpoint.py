@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pruneas.errors import RunError
 from pruneas.files import replacing
+from pruneas.networks.weights import fit_to
 
 
 def save(
@@ -75,7 +76,7 @@ def load(
     except (OSError, SafetensorError, ValueError, KeyError):
         return None
     for name, network in networks.items():
-        network.load_state_dict({key: tensors[f"{name}.{key}"] for key in network.state_dict()})
+        fit_to(network, {key: tensors[f"{name}.{key}"] for key in network.state_dict()}, str(path))
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
