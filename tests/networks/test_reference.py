@@ -46,10 +46,10 @@ def complaint(name: str, **arguments: object) -> str:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_of_the_table_takes_small_images(name: str) -> None:
-    arguments = {"layout": [5, "M", 7]} if name == "vgg" else {"width": 0.125}
-    network = make(Reference(f"pruneas:{name}", arguments)).eval()
+    arguments = {"vgg": {"layout": [5, "M", 7]}, "resnet50": {}}.get(name, {"width": 0.125})
+    network = make(Reference(f"pruneas:{name}", {**arguments, "classes": 7})).eval()
     with torch.no_grad():
-        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 
 def test_torchvisions_networks_go_by_their_names() -> None:
@@ -88,7 +88,7 @@ def test_a_module_beside_the_data_is_found(beside: str) -> None:
 def test_near_names_are_offered() -> None:
     assert "there is no network called 'resnet65'; did you mean resnet56" in complaint("pruneas:resnet65")
     assert "did you mean resnet50" in complaint("torchvision:resnet_50")
-    assert "there are resnet110, resnet20, resnet32" in complaint("pruneas:xyzzy")
+    assert "there are densenet40, densenet_bc100, preresnet110" in complaint("pruneas:xyzzy")
 
 
 def test_what_is_missing_is_named(beside: str) -> None:

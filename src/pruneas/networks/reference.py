@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_iter
 
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import NetworkError
-from pruneas.networks import resnet, vgg
+from pruneas.networks import densenet, preresnet, resnet, resnet50, vgg
 
 Factory = Callable[..., nn.Module]
 
@@ -30,6 +30,13 @@ NETWORKS: dict[str, Factory] = {
     "resnet32": resnet.resnet32,
     "resnet56": resnet.resnet56,
     "resnet110": resnet.resnet110,
+    "preresnet110": preresnet.preresnet110,
+    "preresnet164": preresnet.preresnet164,
+    "densenet40": densenet.densenet40,
+    "densenet_bc100": densenet.densenet_bc100,
+    "vgg16_gap": vgg.vgg16_gap,
+    "resnet50": resnet50.resnet50,
+    "preresnet50": preresnet.preresnet50,
 }
 
 

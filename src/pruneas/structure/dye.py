@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
 from pruneas.networks import tensors_of
+from pruneas.networks.selection import ChannelSelection
 from pruneas.structure.held import SIZES, Derivation, Held, holding
 
 Ids = npt.NDArray[np.int64]
@@ -100,6 +101,12 @@ class Record:
     def place(self, step: int) -> str:
         """The innermost module that ran a step; the network itself has no name."""
         return self.calls[self.steps[step].call].module
+
+    def source(self, module: str) -> str:
+        """The innermost module that puts out what another one reads; '' where none does, or it never runs."""
+        reads = next((call.reads for call in self.calls if call.module == module), ())
+        made = [call.module for call in self.calls if call.made == reads != call.reads]
+        return made[-1] if made else ""
 
     def enter(self, module: str, reads: Sequence[int]) -> None:
         parent = self.running[-1] if self.running else -1
@@ -293,8 +300,9 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     """
     trace = Trace()
     tensors: dict[str, torch.Tensor] = {}
+    changing = dyeable(network)
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        tensors[name] = _dyed(trace, name, tensor) if has_dyes(tensor) else tensor.detach().clone()
+        tensors[name] = _dyed(trace, name, tensor) if name in changing else tensor.detach().clone()
     dyed = trace.count
     _run(trace, network, tensors, inputs, training=False)
     trace.evaluated = trace.met()
@@ -305,9 +313,18 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     return trace
 
 
-def has_dyes(tensor: torch.Tensor) -> bool:
-    """Whether a parameter or buffer has dimensions that could change; counters do not."""
-    return tensor.ndim > 0 and tensor.is_floating_point()
+def dyeable(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters and buffers whose dimensions could change: numbers, and what channel selections go by.
+
+    Counters are not, nor are other indices, whose values the network's code relies on.
+    """
+    indices = {id(module.index) for module in network.modules() if isinstance(module, ChannelSelection)}
+    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {
+        name: tensor
+        for name, tensor in named.items()
+        if tensor.ndim > 0 and (tensor.is_floating_point() or id(tensor) in indices)
+    }
 
 
 def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:

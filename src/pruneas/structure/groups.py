@@ -115,6 +115,8 @@ class Structure:
     `frozen`: groups that tracing found, but whose change breaks the network, with the reason (see `confirm.py`).
     `held` are sizes that modules hold as integers. `blocks` can be taken out, `unremovable` cannot, with the reason.
     `aliases`: further names of shared tensors, each with the name that everything else here knows them by.
+    `selections`: the indices of channel selections, each with the module whose output it selects from ('' where that is
+    no module's).
     """
 
     network: Reference
@@ -130,11 +132,17 @@ class Structure:
     unremovable: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
     held: tuple[HeldSize, ...] = ()
+    selections: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:
         """The base network's widths by group."""
         return {group.name: group.width for group in self.groups}
+
+    @property
+    def selecting(self) -> frozenset[str]:
+        """The groups that channel selections put out: which of their channels there are is part of the network."""
+        return frozenset(g.name for g in self.groups if any(m.parameter in self.selections for m in g.members))
 
     def parameters_of(self, removed: Collection[str]) -> frozenset[str]:
         """The parameters and buffers that go when these blocks are removed."""
@@ -173,7 +181,7 @@ def find_groups(
 ) -> Structure:
     """Join the dyes that met and gather channels of equal membership into groups.
 
-    `shapes` are those of all parameters and floating-point buffers, `learned` the names that are parameters.
+    `shapes` are those of all parameters and buffers that have dyes, `learned` the names that are parameters.
     """
     dropped = blocks.dropped
     ids = {d: np.arange(first, first + trace.sizes[d]) for d, first in trace.first.items()}
@@ -272,10 +280,11 @@ def _retire_unmade(
     outs: npt.NDArray[np.bool_],
     ins: npt.NDArray[np.bool_],
 ) -> None:
-    """What weights read, but none makes, is as wide as a buffer."""
+    """What weights read, but nothing makes (a weight, a selection), is as wide as a buffer."""
     made = np.zeros(len(channel), dtype=np.bool_)
+    made[channel[outs]] = True
     for mine in learned:
-        made[channel[mine[outs[mine] | ~ins[mine]]]] = True
+        made[channel[mine[~ins[mine]]]] = True
     for alone in channel[~made[channel]]:
         reasons.setdefault(int(alone), "no parameter makes it")
 

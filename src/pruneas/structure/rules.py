@@ -273,6 +273,20 @@ def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) ->
     return tuple(plane.expand(out.shape) for plane in source.planes) if isinstance(source, DyeTensor) else ()
 
 
+def _selected(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """An index that has dyes (a channel selection's) says which channels there are: new ones, of its own."""
+    source, dim, index = args
+    if not isinstance(index, DyeTensor):
+        return tuple(settle(plane.index_select(dim, index)) for plane in source.planes)
+    chosen, read = index.along(0), source.along(dim) if isinstance(source, DyeTensor) else None
+    if chosen is None or read is None:
+        return NotImplemented
+    trace.freeze(read, "a channel selection reads it by index")
+    trace.weights.append((chosen, np.zeros(0, dtype=np.int64)))
+    view = [len(chosen) if d == dim % out.ndim else 1 for d in range(out.ndim)]
+    return (torch.from_numpy(chosen).view(view).expand(out.shape),)
+
+
 # Operators that keep dyes where they are -----------------------------------------------------------------------------
 
 
@@ -417,6 +431,7 @@ RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     aten.col2im: _gathered,
     aten.glu: _halved,
     aten._weight_norm_interface: _weight_norm,
+    aten.index_select: _selected,
 }
 RESHAPES = {aten.view, aten._unsafe_view, aten.reshape}
 SPLITS = {aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, aten.unsafe_split}
@@ -427,7 +442,7 @@ MOVES = (
     | SPLITS
     | COPIES
     | JOINS
-    | {aten.constant_pad_nd, aten.index, aten.index_select, aten.roll, aten.flip, aten.repeat}
+    | {aten.constant_pad_nd, aten.index, aten.roll, aten.flip, aten.repeat}
     | {aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d}
     | {aten.replication_pad1d, aten.replication_pad2d, aten.replication_pad3d}
 )
