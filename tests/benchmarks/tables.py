@@ -3,14 +3,16 @@
     python tests/benchmarks/tables.py            # write them into the README
     python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
 
-A result file is a run's own `result.json`. Tables stand in the README between `<!-- table: NAME -->` and
-`<!-- end -->`.
+A result file is a run's own `result.json`, or what `pricing.py` measured. Tables stand in the README between
+`<!-- table: NAME -->` and `<!-- end -->`.
 """
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from pruneas.report.records import ArmRecord, ResultRecord
 
@@ -20,8 +22,33 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str) -> str:
-    """Markdown of a committed result: every architecture with widths, cost, test accuracy and difference."""
-    record = ResultRecord.from_json((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    """Markdown of a committed result."""
+    text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
+    return _pricing(json.loads(text)) if name == "pricing" else _search(ResultRecord.from_json(text))
+
+
+def _pricing(measured: dict[str, Any]) -> str:
+    """How long projection takes and what it leaves, by network and multiple; pricing beside fvcore below."""
+    rows = [
+        "| network | groups | multiples of | ms, median (slowest) | unused, mean (largest) |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['network']} | {row['groups']} | {row['multiple_of']} | {row['median_ms']:.1f} "
+            f"({row['slowest_ms']:.1f}) | {row['mean_unused']:.2%} ({row['largest_unused']:.2%}) |"
+            for row in measured["projection"]
+        ),
+    ]
+    pricing = measured["pricing"]
+    told = (
+        f"{pricing['network']}: {pricing['candidates_per_second']:,.0f} candidates a second in batches of "
+        f"{pricing['batch']:,}; fvcore counts {pricing['counts_per_second']:.1f} built networks a second. "
+        f"{measured['hardware']}; torch {measured['versions']['torch']}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
+
+
+def _search(record: ResultRecord) -> str:
+    """Every architecture with widths, cost, test accuracy and difference."""
     rows = [
         "| architecture | widths | FLOPs | params | test accuracy, mean (seeds) | to uniform, points (95 % interval) |",
         "|---|---|---|---|---|---|",

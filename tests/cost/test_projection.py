@@ -1,22 +1,36 @@
-"""Projection: legal, never above the budget, little of it unused, and uniform shapes stay uniform."""
+"""Projection: legal, never above the budget, nearly all of it used, monotone, within a step of the shape."""
+
+from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.models import list_models
 
-from pruneas.architecture import Budget
-from pruneas.cost.projection import limit, project, uniform
+from pruneas.architecture import Budget, Reference
+from pruneas.cost.model import CostModel
+from pruneas.cost.projection import ENOUGH, NEAR, limit, project, uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
-from pruneas.errors import BudgetError
-from tests.nets import ZOO, model_of, structure_of
+from pruneas.errors import BudgetError, StructureError
+from pruneas.networks import make
+from pruneas.structure.build import structure_of as trace
+from tests.nets import ZOO, image, model_of, structure_of
 
 QUANTITIES = st.sampled_from(["flops", "params"])
 FULL = st.sampled_from(["vgg16", "resnet20", "resnet18", "mobilenet_v2", "squeezenet1_0"])
+TINY = st.sampled_from(["Chain", "Residual", "OptionA", "ConstantPad", "Dense", "Depthwise", "Grouped"])
+TORCHVISION = (
+    "alexnet", "densenet121", "efficientnet_b0", "mobilenet_v2", "regnet_x_400mf", "resnet50", "resnext50_32x4d",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11",
+)  # fmt: skip
+CIFAR = ("pruneas:resnet20", "pruneas:resnet56", "pruneas:resnet110", "pruneas:vgg11", "pruneas:vgg16")
 
 
-def setting(name: str, multiple_of: int = 1) -> tuple:
-    return model_of(name), LegalWidths.of(structure_of(name), WidthRules(multiple_of=multiple_of))
+def setting(name: str, multiple_of: int = 1, **rules: float) -> tuple:
+    return model_of(name), LegalWidths.of(structure_of(name), WidthRules(multiple_of=multiple_of, **rules))
 
 
 def amount(model, legal, share: float, quantity: str) -> int:
@@ -25,62 +39,148 @@ def amount(model, legal, share: float, quantity: str) -> int:
     return least + int(share * (base - least))
 
 
-@settings(max_examples=60, deadline=None)
+def random_shape(model, spread: float, seed: int) -> np.ndarray:
+    return model.base_widths * np.exp(spread * np.random.default_rng(seed).normal(size=len(model.groups)))
+
+
+def is_within_a_step(widths, shape, legal) -> bool:
+    """Whether there is one scale whose share, clipped to what is legal, is within a step of every group's width."""
+    low = np.where(widths - legal.step <= legal.lowest, 0.0, (widths - legal.step) / shape)
+    high = np.where(widths + legal.step >= legal.highest, np.inf, (widths + legal.step) / shape)
+    return bool(low.max() <= high.min() * (1 + 1e-9))
+
+
+@settings(max_examples=150, deadline=None)
 @given(
-    name=FULL,
+    name=st.one_of(TINY, FULL),
     quantity=QUANTITIES,
-    share=st.floats(0, 1),
-    multiple_of=st.sampled_from([1, 4, 8]),
-    spread=st.floats(0, 2),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+    multiple_of=st.sampled_from([1, 3, 4, 8]),
+    spread=st.sampled_from([0.0, 0.3, 0.7, 2.0]),
     seed=st.integers(0, 99),
 )
-def test_projections_are_legal_and_never_above_the_budget(
-    name: str, quantity: str, share: float, multiple_of: int, spread: float, seed: int
+def test_projections_are_legal_inside_the_budget_true_to_their_shape_and_monotone(
+    name: str, quantity: str, shares: list[float], multiple_of: int, spread: float, seed: int
 ) -> None:
     model, legal = setting(name, multiple_of)
-    shape = model.base_widths * np.exp(spread * np.random.default_rng(seed).normal(size=len(model.groups)))
-    most = amount(model, legal, share, quantity)
-    widths = project(shape, model, legal, most, quantity)
-    assert legal.holds(widths)
-    assert model.cost(widths, quantity) <= most
-
-
-USED = {"resnet18": 0.99, "mobilenet_v2": 0.99, "squeezenet1_0": 0.99, "vgg16": 0.98, "resnet20": 0.95}
-"""The least of the budget that is used at multiples of one. In narrow networks a channel is a large step."""
-
-
-@settings(max_examples=80, derandomize=True, deadline=None)
-@given(name=FULL, quantity=QUANTITIES, share=st.floats(0.1, 1), seed=st.integers(0, 99))
-def test_nearly_all_of_the_budget_is_used(name: str, quantity: str, share: float, seed: int) -> None:
-    model, legal = setting(name)
-    most = amount(model, legal, share, quantity)
-    shape = model.base_widths * np.exp(0.5 * np.random.default_rng(seed).normal(size=len(model.groups)))
-    assert model.cost(project(shape, model, legal, most, quantity), quantity) >= USED[name] * most
-
-
-@settings(max_examples=40, derandomize=True, deadline=None)
-@given(name=FULL, quantity=QUANTITIES, share=st.floats(0, 1), more=st.floats(0.02, 1))
-def test_a_larger_budget_never_buys_less(name: str, quantity: str, share: float, more: float) -> None:
-    model, legal = setting(name)
-    costs = [
-        int(model.cost(uniform(model, legal, amount(model, legal, at, quantity), quantity), quantity))
-        for at in (share, min(1.0, share + more))
-    ]
+    shape = random_shape(model, spread, seed)
+    costs = []
+    for share in shares:
+        most = amount(model, legal, share, quantity)
+        widths = project(shape, model, legal, most, quantity)
+        assert legal.holds(widths)
+        assert is_within_a_step(widths, shape, legal)
+        costs.append(int(model.cost(widths, quantity)))
+        assert costs[-1] <= most
     assert costs[0] <= costs[1]
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
-@given(name=FULL, quantity=QUANTITIES, share=st.floats(0.05, 1), multiple_of=st.sampled_from([1, 8]))
-def test_uniform_scaling_is_within_a_step_of_one_share(
-    name: str, quantity: str, share: float, multiple_of: int
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["resnet20", "mobilenet_v2"]),
+    quantity=QUANTITIES,
+    share=st.floats(0, 0.99),
+    spread=st.sampled_from([0.0, 0.7]),
+    more=st.integers(1, 1000),
+)
+def test_a_slightly_larger_budget_never_buys_less(
+    name: str, quantity: str, share: float, spread: float, more: int
 ) -> None:
-    model, legal = setting(name, multiple_of)
-    widths = uniform(model, legal, amount(model, legal, share, quantity), quantity)
-    free = (widths > legal.lowest) & (widths < legal.highest)
-    # One share for all: the one of each free group's width, a step up or down, must overlap.
-    low = ((widths - multiple_of) / model.base_widths)[free]
-    high = ((widths + multiple_of) / model.base_widths)[free]
-    assert not free.any() or low.max() <= high.min()
+    """Where searches begin alike and part on their way."""
+    model, legal = setting(name)
+    shape, most = random_shape(model, spread, more), amount(model, legal, share, quantity)
+    widths = [project(shape, model, legal, each, quantity) for each in (most, most + more)]
+    assert model.cost(widths[0], quantity) <= model.cost(widths[1], quantity)
+
+
+@settings(max_examples=120, derandomize=True, deadline=None)
+@given(
+    name=FULL,
+    quantity=QUANTITIES,
+    share=st.floats(0.05, 1),
+    spread=st.sampled_from([0.0, 0.5, 0.7]),
+    seed=st.integers(0, 999),
+)
+def test_nearly_all_of_the_budget_is_used(name: str, quantity: str, share: float, spread: float, seed: int) -> None:
+    model, legal = setting(name)
+    most = amount(model, legal, share, quantity)
+    assert model.cost(project(random_shape(model, spread, seed), model, legal, most, quantity), quantity) >= 0.99 * most
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    name=st.sampled_from(["Chain", "Residual", "Dense", "OptionA"]),
+    quantity=QUANTITIES,
+    share=st.floats(0, 1),
+    spread=st.sampled_from([0.0, 0.7]),
+    seed=st.integers(0, 99),
+)
+def test_what_is_left_can_buy_no_step_and_no_exchange(
+    name: str, quantity: str, share: float, spread: float, seed: int
+) -> None:
+    """By brute force over all widths of tiny networks, where a step is a large part of the budget."""
+    model, legal = setting(name, minimum=0.0)
+    shape, most = random_shape(model, spread, seed), amount(model, legal, share, quantity)
+    found = project(shape, model, legal, most, quantity)
+    every = np.array(list(product(*(range(1, width + 1) for width in model.base_widths))))
+    costs = model.cost(every, quantity)
+    used = int(model.cost(found, quantity))
+    if most - used <= ENOUGH * most:
+        return
+    change = every - found
+    one_step = (np.abs(change).max(axis=1) == 1) & ((change == 1).sum(axis=1) == 1) & ((change == -1).sum(axis=1) <= 1)
+    better = every[one_step & (costs > used) & (costs <= most)]
+    scales = np.unique((every / shape).ravel())
+    end = scales[[model.cost(legal.floor(scale * shape), quantity) > most for scale in scales]].min()
+    reaches = []
+    for scale in scales[(scales >= NEAR * end) & (scales <= end)]:
+        share_of_each = np.clip(scale * shape, legal.lowest, legal.highest)
+        if (np.abs(found - share_of_each) <= 1 + 1e-9).all():
+            reaches.append((np.abs(better - share_of_each) <= 1 + 1e-9).all(axis=1).any())
+    assert reaches and not all(reaches)
+
+
+@cache
+def priced(network: str, side: int) -> tuple:
+    small = "(init_weights=False)" if network.endswith((":googlenet", ":inception_v3")) else ""
+    reference = Reference.parse(network + small)
+    built = make(reference)
+    structure = trace(built, reference, image(3, side, side))
+    return structure, CostModel.of(structure, built)
+
+
+def check_projections_of(structure, model, num: int) -> None:
+    """Budgets from a fiftieth of the way from the narrowest network to the base's, uniform and random shapes."""
+    legal = LegalWidths.of(structure, WidthRules())
+    rng = np.random.default_rng(0)
+    for quantity in ("flops", "params"):
+        for spread in (0.0, 0.7):
+            shape = random_shape(model, spread, int(rng.integers(1000)))
+            last = 0
+            for share in np.sort(rng.uniform(0.02, 1, size=num)):
+                most = amount(model, legal, share, quantity)
+                widths = project(shape, model, legal, most, quantity)
+                used = int(model.cost(widths, quantity))
+                assert legal.holds(widths)
+                assert last <= used <= most
+                assert used >= 0.99 * most, (quantity, spread, share)
+                assert is_within_a_step(widths, shape, legal)
+                last = used
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_networks_of_torchvision_use_nearly_all_of_their_budget(name: str) -> None:
+    check_projections_of(*priced(f"torchvision:{name}", 64), num=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*CIFAR, *(f"torchvision:{name}" for name in list_models(module=torchvision.models))])
+def test_every_network_uses_nearly_all_of_its_budget(name: str) -> None:
+    try:
+        structure, model = priced.__wrapped__(name, 32 if name in CIFAR else 299 if "inception" in name else 224)
+    except StructureError as error:
+        pytest.skip(str(error))
+    check_projections_of(structure, model, num=25)
 
 
 def test_the_whole_budget_is_the_base_itself() -> None:
@@ -109,7 +209,7 @@ def test_zoo_widths_at_multiples_of_eight_are_multiples_of_eight() -> None:
     for name in ZOO:
         model, legal = setting(name, 8)
         widths = uniform(model, legal, limit(model, legal, Budget.parse("0.5")), "flops")
-        assert ((widths % 8 == 0) | (widths == model.base_widths)).all()
+        assert ((widths % legal.step == 0) | (widths == model.base_widths)).all()
 
 
 def test_budgets_that_no_legal_widths_meet_say_what_the_least_is() -> None:
@@ -119,3 +219,5 @@ def test_budgets_that_no_legal_widths_meet_say_what_the_least_is() -> None:
     least = int(model.cost(legal.lowest, "params"))
     assert f"allows 1,000 params, the narrowest legal network has {least:,}" in str(caught.value)
     assert limit(model, legal, Budget.parse("0.25")) == model.base.flops // 4
+    with pytest.raises(ValueError, match="the narrowest legal network costs more than 1,000 params"):
+        uniform(model, legal, 1000, "params")

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pruneas.architecture import Reference
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import SpaceError
-from tests.nets import structure_of
+from pruneas.structure.build import analyse
+from tests.nets import image, structure_of
 
 
 def legal(name: str = "vgg16", **rules: object) -> LegalWidths:
@@ -45,6 +47,34 @@ def test_a_base_width_that_is_no_multiple_stays_legal() -> None:
     assert not found.holds(np.array([3, 4]))
 
 
+def test_multiples_are_of_the_channels_that_layers_write() -> None:
+    # Grouped: each position of the stem is one channel of either part, and `halves` reads one index for both.
+    found = legal("Grouped", minimum=0.0, multiple_of=4)
+    assert found.step.tolist() == [2, 2]
+    assert found.lowest.tolist() == [2, 2]
+    assert found.next(found.lowest).tolist() == [3, 4]  # the base's 3, no multiple, and 4 of 5
+    # Gated: `both` writes two halves, `b` writes what it writes.
+    assert legal("Gated", multiple_of=6).step.tolist() == [3, 6]
+    # Odd multiples share nothing with pairs; a depthwise layer with two filters a channel writes what point wrote, too.
+    assert legal("Grouped", multiple_of=3).step.tolist() == [3, 3]
+    assert legal("Depthwise", multiple_of=4).step.tolist() == [4, 4]
+
+
+def test_groups_of_parallel_paths_move_at_multiples_of_eight() -> None:
+    """ResNeXt-50: 32 paths, so that a width of 4 is 128 channels. Steps of 8 could not have narrowed it at all."""
+    structure = analyse(Reference.parse("torchvision:resnext50_32x4d"), image(3, 64, 64))
+    found = LegalWidths.of(structure, WidthRules(multiple_of=8))
+    paths = [index for index, name in enumerate(structure.widths) if name.endswith((".conv1", ".conv2"))]
+    assert len(paths) == 32
+    assert (found.step[paths] == 1).all()
+    assert (found.lowest[paths] < found.highest[paths]).all()
+    others = np.setdiff1d(np.arange(len(found.step)), paths)
+    assert (found.step[others] == 8).all()
+    for group, step in zip(structure.groups, found.step, strict=True):
+        written = [member.multiplicity for member in group.members if member.role != "in"]
+        assert all(times * step % 8 == 0 for times in written)
+
+
 def test_every_complaint_comes_at_once() -> None:
     rules = WidthRules(freeze=["c*"], at_least={"d": 3, "a.0": 4}, at_most={"a.0": 2})
     with pytest.raises(SpaceError) as caught:
@@ -69,6 +99,12 @@ def test_what_floor_and_next_give_is_legal(multiple_of: int, minimum: float, wan
     widths = found.floor(np.array(wanted))
     assert found.holds(widths)
     assert ((widths <= np.array(wanted) + 1e-9) | (widths == found.lowest)).all()
+    assert found.holds(found.previous(widths))
+    assert ((found.previous(widths) < widths) | (widths == found.lowest)).all()
+    above = found.ceil(np.array(wanted))
+    assert found.holds(above)
+    assert ((above >= np.array(wanted) - 1e-9) | (above == found.highest)).all()
+    assert ((above == widths) | (above == found.next(widths))).all()
     wider = found.next(widths)
     assert found.holds(wider)
     assert ((wider > widths) | (widths == found.highest)).all()

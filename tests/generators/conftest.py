@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,14 +13,24 @@ from pruneas.architecture import Budget
 from pruneas.cost.projection import limit
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.generators import Task
-from pruneas.generators.method import Penalty
+from pruneas.generators.method import Images, Penalty
 from pruneas.structure.build import build_widths
-from pruneas.training import FitResult
+from pruneas.structure.groups import Structure
+from pruneas.training import EpochRecord, FitResult, Recipe
 from tests.nets import model_of, structure_of
 
+RECIPE = Recipe(epochs=2, batch_size=2, learning_rate=1.0, schedule="constant")
+NUM_IMAGES = 10  # so the learning rates of all steps sum to 10
 
-def fake_train(network: nn.Module, *, penalty: Penalty | None = None) -> FitResult:
-    """Twenty steps along the penalty, and batch-norm scales drawn by a seed of their own before."""
+
+def fake_train(
+    network: nn.Module,
+    *,
+    penalty: Penalty | None = None,
+    after_step: Callable[[nn.Module], None] | None = None,
+    after_epoch: Callable[[EpochRecord], None] | None = None,
+) -> FitResult:
+    """Twenty steps along the penalty, and batch-norm scales drawn by a seed of their own before; then the callbacks."""
     generator = torch.Generator().manual_seed(9)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1 and name.endswith("weight"):
@@ -31,7 +41,26 @@ def fake_train(network: nn.Module, *, penalty: Penalty | None = None) -> FitResu
         for parameter in network.parameters():
             if parameter.grad is not None:
                 parameter.data -= parameter.grad
+    for epoch in range(1, RECIPE.epochs + 1):
+        for _ in range(NUM_IMAGES // RECIPE.batch_size if after_step else 0):
+            after_step(network)
+        if after_epoch is not None:
+            after_epoch(
+                EpochRecord(epoch=epoch, training_loss=1.0, validation_accuracy=0.5, validation_loss=1.0, seconds=0.0)
+            )
     return FitResult(epochs=(), seconds=0.0, images=0, precision="float32")
+
+
+def images_for(structure: Structure) -> Images:
+    """Eight images by lot, in the network's own shape, with labels of two classes."""
+    generator = torch.Generator().manual_seed(11)
+    images = torch.randn(8, *structure.inputs[0].shape, generator=generator)
+    labels = torch.arange(8) % 2
+
+    def each(batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        yield from zip(images.split(batch_size), labels.split(batch_size), strict=True)
+
+    return each
 
 
 def make_task(
@@ -49,8 +78,10 @@ def make_task(
         quantity=wanted.quantity,
         seed=4,
         state=state,
+        images=images_for(structure),
         train=fake_train,
-        total_learning_rate=10.0,
+        recipe=RECIPE,
+        num_images=NUM_IMAGES,
         options=options or {},
     )
 

@@ -31,16 +31,16 @@ def test_widths_are_legal_and_inside_the_budget(
     method: Method, task: Tasks, name: str, budget: str, multiple_of: int
 ) -> None:
     given = task(name, budget, WidthRules(multiple_of=multiple_of))
-    found = method.generate(given)
+    found = method(given)
     assert given.legal.holds(found.widths)
     assert given.model.cost(found.widths, given.quantity) <= given.most
 
 
 def test_the_same_task_gives_the_same_result(method: Method, task: Tasks) -> None:
     torch.manual_seed(1)
-    first = method.generate(task("resnet20"))
+    first = method(task("resnet20"))
     torch.manual_seed(2)
-    again = method.generate(task("resnet20"))
+    again = method(task("resnet20"))
     assert first.widths.tolist() == again.widths.tolist()
     assert first.keep == again.keep
 
@@ -50,7 +50,7 @@ def test_the_base_and_the_random_state_are_left_alone(method: Method, task: Task
     assert given.state is not None
     before = copy.deepcopy(dict(given.state))
     random = torch.get_rng_state()
-    method.generate(given)
+    method(given)
     assert all(torch.equal(tensor, before[name]) for name, tensor in given.state.items())
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -60,7 +60,7 @@ def test_scores_are_finite_and_complete_and_kept_channels_are_the_top_ones(
     method: Method, task: Tasks, name: str
 ) -> None:
     given = task(name)
-    found = method.generate(given)
+    found = method(given)
     if found.ranking is None:
         assert found.keep is None
         return
@@ -77,7 +77,7 @@ def test_scores_are_finite_and_complete_and_kept_channels_are_the_top_ones(
 
 def test_frozen_groups_keep_all_their_channels(method: Method, task: Tasks) -> None:
     given = task("ConstantPad")
-    found = method.generate(given)
+    found = method(given)
     assert given.model.mapping(found.widths)["b.0"] == 6
     assert found.keep is None or found.keep["b.0"] == list(range(6))
 
@@ -85,8 +85,8 @@ def test_frozen_groups_keep_all_their_channels(method: Method, task: Tasks) -> N
 def test_the_narrowest_and_the_widest_budget_are_met(method: Method, task: Tasks) -> None:
     given = task("vgg16")
     least = int(given.model.cost(given.legal.lowest, "flops"))
-    assert method.generate(task("vgg16", f"{least}FLOPs")).widths.tolist() == given.legal.lowest.tolist()
-    assert method.generate(task("vgg16", "1.0")).widths.tolist() == given.model.base_widths.tolist()
+    assert method(task("vgg16", f"{least}FLOPs")).widths.tolist() == given.legal.lowest.tolist()
+    assert method(task("vgg16", "1.0")).widths.tolist() == given.model.base_widths.tolist()
 
 
 def test_the_table_goes_by_the_methods_names() -> None:

@@ -53,8 +53,8 @@ def test_the_records_the_study_and_what_is_returned_agree(tmp_path, givens):
 
 def test_as_many_candidates_are_trained_as_asked_for_and_copies_do_not_count(tmp_path, givens):
     pool = FakePool()
-    found = run(givens.search(tmp_path, num_trials=12), pool)
-    assert num_trained(found) == 12 == pool.num_trained
+    found = run(givens.search(tmp_path, num_trials=10), pool)
+    assert num_trained(found) == 10 == pool.num_trained
     for copy in (record for record in found if record.copied_from is not None):
         source = found[copy.copied_from]
         assert (copy.widths, copy.accuracy) == (source.widths, source.accuracy)

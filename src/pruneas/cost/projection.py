@@ -1,17 +1,31 @@
-"""Anything -> legal widths inside the budget, using as much of it as the widths' steps allow."""
+"""Anything -> legal widths inside the budget, using nearly all of it.
+
+Rounding down the largest scale of a shape that fits leaves up to a step of every group unused, a good part of a narrow
+network. So what remains is spent: first a step for those furthest below their share, then by exchanges, one group a
+step wider for another a step narrower. No group ends more than a step off its share.
+"""
 
 from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pruneas.architecture import Budget, Quantity
-from pruneas.cost.model import CostModel, Widths
+from pruneas.cost.model import CostModel, Polynomial, Widths
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import BudgetError
 
 Shape = npt.NDArray[np.float64]
-"""Wanted widths up to a common scale, positive. Shape (groups,)."""
+"""Wanted widths, positive; where called a shape, up to a common scale. Shape (groups,)."""
+
+CLOSE = 0.002
+"""Exchanges end where no more than this share of the budget is unused."""
+ENOUGH = 0.01
+"""Smaller scales are tried where more than this share of the budget is unused, down to NEAR of the largest."""
+NEAR = 0.8
 
 
 def limit(model: CostModel, legal: LegalWidths, budget: Budget) -> int:
@@ -32,51 +46,127 @@ def limit(model: CostModel, legal: LegalWidths, budget: Budget) -> int:
 
 
 def project(shape: Shape, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
-    """The widths of this shape that fit `most`: a common scale by bisection, rounded down, then filled.
+    """The widths of this shape that use `most`, at most. Shape (groups,).
 
-    Filling gives the next step to the group furthest below its unrounded width, as long as one fits: that keeps a
-    uniform shape uniform to within a step. What remains goes to the step that uses most of it. Shape (groups,).
+    Every group is within a step of its share: a scale common to all, NEAR to 1 times the next after the largest that
+    fits, times `shape`, clipped to what is legal. More than ENOUGH of `most` is left only where the search is stuck at
+    each of these scales: from the widths it came to, neither a group's step nor an exchange of two groups' steps that
+    stays within a step of the shares uses more of it. Such is the case next to the narrowest network, where the
+    cheapest step may cost more than is left, and for networks of few groups; other widths may use more.
+
+    A larger `most` never gives widths that cost less. For which move is preferred depends on the widths so far and not
+    on `most`, no move lowers the cost, and the first that fits is made: two searches are the same until the one with
+    more makes a move that the other cannot afford, and from then on costs more than all that the other may.
     """
-    low, high = 0.0, float(np.max(legal.highest / shape)) * 1.001
-    if model.cost(legal.floor(high * shape), quantity) <= most:
-        low = high
-    else:
-        for _ in range(60):
-            middle = (low + high) / 2
-            if model.cost(legal.floor(middle * shape), quantity) <= most:
-                low = middle
-            else:
-                high = middle
-            if high - low < 1e-9 * high:
-                break
-    wanted = np.clip(low * shape, legal.lowest, legal.highest)
-    return fill(legal.floor(low * shape), wanted, model, legal, most, quantity)
 
+    def cost(widths: Widths) -> int:
+        return int(model.cost(widths, quantity))
 
-def fill(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
-    """Widen legal widths step by step towards `wanted` and a step beyond while the budget allows. Shape (groups,)."""
-    widths = widths.copy()
-    given = np.zeros(len(widths), dtype=np.bool_)
-    while True:
-        wider = legal.next(widths)
-        candidates = np.flatnonzero((wider > widths) & ~given)
-        if not len(candidates):
-            return widths
-        trials = np.repeat(widths[None], len(candidates), axis=0)
-        trials[np.arange(len(candidates)), candidates] = wider[candidates]
-        costs = model.cost(trials, quantity)
-        fits = costs <= most
-        if not fits.any():
-            return widths
-        # Furthest below first, in steps of its own size; equal ones by what uses the budget best, then by position.
-        missing = (wanted - widths)[candidates] / np.maximum(wider - widths, 1)[candidates]
-        order = np.lexsort((candidates, -costs, -np.round(missing, 6)))
-        chosen = next(index for index in order if fits[index])
-        widths = trials[chosen]
-        if widths[candidates[chosen]] >= wanted[candidates[chosen]]:
-            given[candidates[chosen]] = True  # at most one step beyond what was wanted
+    scales = _breakpoints(shape, legal)
+    end = bisect_right(range(len(scales)), most, key=lambda index: cost(legal.floor(scales[index] * shape)))
+    if end == 0:
+        raise ValueError(f"the narrowest legal network costs more than {most:,} {quantity}; see limit()")
+    widths = legal.floor(scales[end - 1] * shape)
+    if end == len(scales):
+        return widths
+    best = fill(widths, scales[end] * shape, model, legal, most, quantity)
+    quadratic = Quadratic.of(model.flops if quantity == "flops" else model.params)
+    # Where that is stuck, because one group's step is dear: the largest steps first, and smaller scales.
+    for scale in scales[end:0:-1]:
+        if most - cost(best) <= ENOUGH * most or scale < NEAR * scales[end]:
+            break
+        narrowest, _ = _reach(scale * shape, legal)
+        best = max(best, _exchange(narrowest, scale * shape, legal, most, quadratic), key=cost)
+    return best
 
 
 def uniform(model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
     """Uniform scaling: every group the same share of its base width, as large as fits."""
     return project(model.base_widths.astype(np.float64), model, legal, most, quantity)
+
+
+def fill(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
+    """Spend what legal widths leave of `most`, within a step of those wanted. Shape (groups,).
+
+    Each group is widened by a step where that fits, those furthest below what is wanted, in their steps, first; then
+    groups exchange steps until less than CLOSE is unused or none helps.
+    """
+    wider = legal.next(widths)
+    missing = (np.clip(wanted, legal.lowest, legal.highest) - widths) / legal.step
+    for group in np.argsort(-np.round(missing, 6), kind="stable"):
+        trial = widths.copy()
+        trial[group] = wider[group]
+        if model.cost(trial, quantity) <= most:
+            widths = trial
+    return _exchange(widths, wanted, legal, most, Quadratic.of(model.flops if quantity == "flops" else model.params))
+
+
+def _breakpoints(shape: Shape, legal: LegalWidths) -> Shape:
+    """The scales at which a group of this shape takes its next legal width, ascending from 0. Shape (scales,)."""
+    widths = [
+        np.append(np.arange((low // step + 1) * step, high, step), high) / wanted
+        for low, high, step, wanted in zip(legal.lowest, legal.highest, legal.step, shape, strict=True)
+        if low < high
+    ]
+    return np.unique(np.concatenate([[0.0], *widths]))
+
+
+def _reach(wanted: Shape, legal: LegalWidths) -> tuple[Widths, Widths]:
+    """The narrowest and the widest legal widths within a step of those wanted. Shapes (groups,)."""
+    wanted = np.clip(wanted, legal.lowest, legal.highest)
+    return legal.ceil(wanted - legal.step), legal.floor(wanted + legal.step)
+
+
+def _exchange(widths: Widths, wanted: Shape, legal: LegalWidths, most: int, cost: Quadratic) -> Widths:
+    """Widen groups, or one in exchange for another's narrowing, within a step of what is wanted, while that helps.
+
+    What uses most of the rest goes first.
+    """
+    low, high = _reach(wanted, legal)
+    widths, left = widths.copy(), most - cost(widths)
+    while left > CLOSE * most:
+        narrower, wider = np.maximum(legal.previous(widths), low), np.minimum(legal.next(widths), high)
+        gains = cost.gains(widths, narrower, wider)
+        gains[gains > left] = 0
+        narrowed, widened = np.unravel_index(np.argmax(gains), gains.shape)
+        if gains[narrowed, widened] <= 0:
+            break
+        left -= int(gains[narrowed, widened])
+        widths[narrowed] = narrower[narrowed]
+        widths[widened] = wider[widened]
+    return widths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quadratic:
+    """A cost as constant + linear @ widths + widths @ mixed @ widths / 2: what all pairs of changes cost follows at
+    once from that. Shapes (groups,) and (groups, groups)."""
+
+    constant: int
+    linear: npt.NDArray[np.int64]
+    mixed: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, polynomial: Polynomial) -> Quadratic:
+        # In floating point, where products are fast; of integers below 2**53, so exact.
+        a, b = (polynomial.coefficients[index].astype(np.float64) for index in (polynomial.a, polynomial.b))
+        of_a, of_b = polynomial.constants[polynomial.a], polynomial.constants[polynomial.b]
+        half = (a * polynomial.factors[:, None]).T @ b
+        return cls(
+            constant=int(polynomial.factors @ (of_a * of_b)),
+            linear=((polynomial.factors * of_b) @ a + (polynomial.factors * of_a) @ b).astype(np.int64),
+            mixed=(half + half.T).astype(np.int64),
+        )
+
+    def __call__(self, widths: Widths) -> int:
+        return self.constant + int(self.linear @ widths) + int(widths @ self.mixed @ widths) // 2
+
+    def gains(self, widths: Widths, narrower: Widths, wider: Widths) -> npt.NDArray[np.int64]:
+        """How much more it costs where the first group is made narrower and the second wider; on the diagonal, where
+        the group is made wider. Shape (groups, groups)."""
+        less, more = widths - narrower, wider - widths
+        slope, bend = self.linear + self.mixed @ widths, np.diagonal(self.mixed) // 2
+        dearer, cheaper = more * (slope + more * bend), less * (slope - less * bend)
+        gains: npt.NDArray[np.int64] = dearer - cheaper[:, None] - np.outer(less, more) * self.mixed
+        np.fill_diagonal(gains, dearer)
+        return gains

@@ -10,7 +10,7 @@ residual stream the convolutions that write to it vote with equal weight.
 import torch
 
 from pruneas.generators.method import Generated, Method, Task
-from pruneas.generators.ranking import Ranking, Scores, member_scores, walk
+from pruneas.generators.ranking import Ranking, Scores, member_scores
 from pruneas.structure.groups import Group, Member
 
 
@@ -18,7 +18,7 @@ def generate(task: Task) -> Generated:
     """Rank channels by the L1 norms of the filters that produce them, and walk to the budget."""
     assert task.state is not None
     ranking = Ranking(scores={group.name: _scores(task, group) for group in task.structure.groups}, scope="network")
-    widths, keep = walk(ranking, task.model, task.legal, task.most, task.quantity)
+    widths, keep = task.walk(ranking)
     return Generated(widths=widths, keep=keep, ranking=ranking)
 
 

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruneas.architecture import Quantity
+from pruneas.architecture import Architecture, Quantity
 from pruneas.cost.model import CostModel, Widths
+from pruneas.cost.projection import uniform
 from pruneas.cost.widths import LegalWidths
-from pruneas.generators.ranking import Ranking
+from pruneas.errors import StructureError
+from pruneas.generators.ranking import Ranking, walk, walk_share
 from pruneas.networks.weights import fit_to
 from pruneas.structure.build import Keep, build_widths
 from pruneas.structure.groups import Structure
-from pruneas.training import FitResult
+from pruneas.training import EpochRecord, FitResult, Recipe
 
-Need = Literal["weights", "training"]
-"""'weights': of the trained base network. 'training': it trains the base network itself, its own way."""
+Need = Literal["weights", "data", "training", "batch norm", "blocks", "sources"]
+"""'weights': of the trained base network. 'data': training images. 'training': it trains the base network itself, its
+own way. 'batch norm': on every group that can change. 'blocks': residual branches that can be taken out. 'sources':
+architectures found before, perhaps for other networks."""
 Penalty = Callable[[nn.Module], torch.Tensor]
 
 
 class Train(Protocol):
-    """Trains a network in place by the run's recipe; handed in, so that a method's compute is metered like any."""
+    """Trains a network in place by the run's recipe; handed in, so that a method's compute is metered like any.
 
-    def __call__(self, network: nn.Module, *, penalty: Penalty | None = None) -> FitResult: ...
+    The callbacks are those of `pruneas.training.fit`.
+    """
+
+    def __call__(
+        self,
+        network: nn.Module,
+        *,
+        penalty: Penalty | None = None,
+        after_step: Callable[[nn.Module], None] | None = None,
+        after_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> FitResult: ...
+
+
+class Images(Protocol):
+    """Training images, normalised and not augmented, each once, in an order that the task's seed gives.
+
+    Batches of images (n, channels, height, width) and labels (n,), the last one perhaps smaller, on the task's device.
+    Reading them is metered as a training's images are.
+    """
+
+    def __call__(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A base network and a budget. `state` holds the trained weights where the method needs them, `train` likewise.
+    """A base network and a budget, or in place of the budget the share of all channels that is to go.
 
-    `total_learning_rate` is the sum of the recipe's learning rate over all steps of one training.
+    `state` holds the trained weights where the method needs them; `images`, `train` with `recipe` and `num_images`, and
+    `sources` likewise.
     """
 
     structure: Structure
@@ -41,11 +68,16 @@ class Task:
     legal: LegalWidths
     most: int
     quantity: Quantity
+    share: float | None = None
     seed: int
     state: Mapping[str, torch.Tensor] | None = None
+    images: Images | None = None
     train: Train | None = None
-    total_learning_rate: float = 0.0
-    options: Mapping[str, float | int | str | bool]
+    recipe: Recipe | None = None
+    num_images: int = 0
+    sources: tuple[Architecture, ...] = ()
+    device: str = "cpu"
+    options: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
     def network(self) -> nn.Module:
         """A new base network: with the trained weights where there are some, freshly initialised otherwise."""
@@ -61,22 +93,92 @@ class Task:
             raise ValueError(f"option {name!r} must be a number, got {value!r}")
         return float(value)
 
+    def walk(self, ranking: Ranking) -> tuple[Widths, Keep]:
+        """The widths that a ranking leaves at the budget, or at the share, and which channels they are."""
+        if self.share is not None:
+            return walk_share(ranking, self.model, self.legal, self.share)
+        return walk(ranking, self.model, self.legal, self.most, self.quantity)
+
+    def uniform(self) -> Widths:
+        """The same share of every group: what the budget allows, or what the share leaves. Shape (groups,)."""
+        if self.share is not None:
+            return self.legal.floor(self.model.base_widths.astype(np.float64) * (1.0 - self.share))
+        return uniform(self.model, self.legal, self.most, self.quantity)
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """The groups that may be made narrower."""
+        return tuple(np.array(self.model.groups)[self.legal.lowest < self.legal.highest].tolist())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """Widths inside the budget (groups,); the channels they keep and the ranking, where the method has them."""
+    """Widths inside the budget (groups,), and the blocks whose branches are taken out.
+
+    `keep` and `ranking` are there where the method has them. `state` holds weights for the network of this architecture
+    where the method makes some of its own; without it the fine-tuned arm inherits what `keep` says. `masks` are of the
+    base network's weights by name, True where a weight stays.
+    """
 
     widths: Widths
+    removed: tuple[str, ...] = ()
     keep: Keep | None = None
     ranking: Ranking | None = None
+    state: Mapping[str, torch.Tensor] | None = None
+    masks: Mapping[str, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A generator: its name, a line for people, its needs, and the function."""
+    """A generator: its name, a line for people, its needs, and the function.
+
+    `uniform_widths` says that its widths are uniform scaling's, whatever it ranks.
+    """
 
     name: str
     summary: str
     needs: frozenset[Need]
     generate: Callable[[Task], Generated]
     options: frozenset[str] = frozenset()
+    uniform_widths: bool = False
+
+    def __call__(self, task: Task) -> Generated:
+        """Check its needs, generate, and check what it gives.
+
+        Raises StructureError naming the need that is missing, or what is illegal or over the budget.
+        """
+        for need, why in _missing(task).items():
+            if need in self.needs:
+                raise StructureError(f"generator {self.name} needs {need}: {why}")
+        found = self.generate(task)
+        model = task.model.without(task.structure, found.removed) if found.removed else task.model
+        cost = int(model.cost(found.widths, task.quantity))
+        if not task.legal.holds(found.widths) or (task.share is None and cost > task.most):
+            raise StructureError(
+                f"generator {self.name}: its widths must be legal and cost at most {task.most} {task.quantity}; it "
+                f"gave {found.widths.tolist()}, which cost {cost}"
+            )
+        return found
+
+
+def _missing(task: Task) -> dict[Need, str]:
+    """The needs that a task does not meet, each with what is missing."""
+    missing: dict[Need, str] = {}
+    if task.state is None:
+        missing["weights"] = "the base network is not trained"
+    if task.images is None:
+        missing["data"] = "there are no images"
+    if task.train is None:
+        missing["training"] = "there is nothing to train on"
+    if not task.sources:
+        missing["sources"] = "there are no architectures to learn from"
+    if not task.structure.blocks:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(task.structure.unremovable.items())[:3])
+        missing["blocks"] = f"no residual branch can be taken out{f' ({reasons})' if reasons else ''}"
+    network = build_widths(task.structure, task.structure.widths, seed=task.seed)
+    scales = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    has = {group.name for group in task.structure.groups if any(m.parameter in scales for m in group.members)}
+    without = [name for name in task.changing if name not in has]
+    if without:
+        missing["batch norm"] = f"groups without one: {', '.join(without[:4])}"
+    return missing

@@ -64,11 +64,32 @@ def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, most: int, quan
                 low = middle + 1
         wanted = remaining(low).astype(np.float64)
         widths = fill(legal.floor(wanted), wanted, model, legal, most, quantity)
-    keep = {
-        group: sorted(np.argsort(-score, kind="stable")[:width].tolist())
-        for group, score, width in zip(model.groups, scores, widths, strict=True)
+    return widths, _kept(ranking, model, widths)
+
+
+def walk_share(ranking: Ranking, model: CostModel, legal: LegalWidths, share: float) -> tuple[Widths, Keep]:
+    """The widths that a ranking leaves when a share of all channels is to go, as the papers ask for it.
+
+    Scope 'network': the threshold is the score at position int(total * share) of all sorted scores, and what is above
+    it stays. Scope 'layer': int(width * (1 - share)) of each group stay. `legal.lowest` is the floor of every group,
+    and steps round down. Widths: (groups,).
+    """
+    scores = [ranking.scores[group] for group in model.groups]
+    if ranking.scope == "layer":
+        widths = legal.floor(model.base_widths.astype(np.float64) * (1.0 - share))
+    else:
+        every = np.sort(np.concatenate(scores), kind="stable")
+        threshold = every[min(int(len(every) * share), len(every) - 1)]
+        left = np.array([int((score > threshold).sum()) for score in scores])
+        widths = legal.floor(np.clip(left, legal.lowest, legal.highest).astype(np.float64))
+    return widths, _kept(ranking, model, widths)
+
+
+def _kept(ranking: Ranking, model: CostModel, widths: Widths) -> Keep:
+    return {
+        group: sorted(np.argsort(-ranking.scores[group], kind="stable")[:width].tolist())
+        for group, width in zip(model.groups, widths, strict=True)
     }
-    return widths, keep
 
 
 def member_scores(

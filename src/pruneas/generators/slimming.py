@@ -15,9 +15,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruneas.errors import StructureError
 from pruneas.generators.method import Generated, Method, Task
-from pruneas.generators.ranking import Ranking, member_scores, walk
+from pruneas.generators.ranking import Ranking, member_scores
 from pruneas.structure.groups import Member
 
 PULL = 0.2
@@ -25,28 +24,15 @@ PULL = 0.2
 
 
 def generate(task: Task) -> Generated:
-    """Train the base network with the penalty, rank channels by |gamma|, and walk to the budget.
-
-    Raises StructureError where a group that may change has no batch norm.
-    """
-    assert task.train is not None
+    """Train the base network with the penalty, rank channels by |gamma|, and walk to the budget."""
+    assert task.train is not None and task.recipe is not None
     network = task.network()
     scales = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
     members: dict[str, list[Member]] = {
         group.name: [member for member in group.members if member.parameter in scales]
         for group in task.structure.groups
     }
-    changing = [
-        name
-        for name, low, high in zip(task.model.groups, task.legal.lowest, task.legal.highest, strict=True)
-        if low < high
-    ]
-    without = [name for name in changing if not members[name]]
-    if without:
-        raise StructureError(
-            f"slimming needs batch norm on every group it ranks; without one: {', '.join(without[:4])}"
-        )
-    strength = task.option("pull", PULL) / task.total_learning_rate
+    strength = task.option("pull", PULL) / task.recipe.total_learning_rate(task.num_images)
     task.train(network, penalty=lambda trained: strength * scale_norm(trained))
     state = network.state_dict()
     scores = {
@@ -58,7 +44,7 @@ def generate(task: Task) -> Generated:
         for group in task.structure.groups
     }
     ranking = Ranking(scores=scores, scope="network")
-    widths, keep = walk(ranking, task.model, task.legal, task.most, task.quantity)
+    widths, keep = task.walk(ranking)
     return Generated(widths=widths, keep=keep, ranking=ranking)
 
 
@@ -73,7 +59,7 @@ def scale_norm(network: nn.Module) -> torch.Tensor:
 METHOD = Method(
     name="slimming",
     summary="sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
-    needs=frozenset({"training"}),
+    needs=frozenset({"training", "batch norm"}),
     generate=generate,
     options=frozenset({"pull"}),
 )

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from pruneas.architecture import Quantity
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths
-from pruneas.errors import RunError, StructureError
+from pruneas.errors import RunError
 from pruneas.generators import Task, find_methods
 from pruneas.generators.method import Penalty
 from pruneas.search.train import Epoch, Report, images_per_epoch
 from pruneas.structure.groups import Structure
-from pruneas.training import DataSource, EpochRecord, FitResult, Recipe, fit
+from pruneas.training import DataSource, EpochRecord, FitResult, Recipe, fit, in_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class GeneratorRecord:
 
     method: str
     widths: Mapping[str, int]
+    removed: list[str]
     flops: int
     params: int
     keep: Mapping[str, list[int]] | None
@@ -80,16 +82,24 @@ def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
     images = 0
     data = None
     method = find_methods([proposal.method], {proposal.method: proposal.options})[-1]
-    if "training" in method.needs:
+    if method.needs & {"training", "data"}:
         data = proposal.data.load()
 
-    def train(network: nn.Module, *, penalty: Penalty | None = None) -> FitResult:
+    def train(
+        network: nn.Module,
+        *,
+        penalty: Penalty | None = None,
+        after_step: Callable[[nn.Module], None] | None = None,
+        after_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> FitResult:
         nonlocal images
         assert data is not None
+        per_epoch = images_per_epoch(proposal.recipe, len(data.train))
 
-        def after_epoch(record: EpochRecord) -> None:
-            per_epoch = images_per_epoch(proposal.recipe, len(data.train))
+        def told(record: EpochRecord) -> None:
             report(Epoch(record.epoch, proposal.recipe.epochs, record.validation_accuracy, per_epoch))
+            if after_epoch is not None:
+                after_epoch(record)
 
         result = fit(
             network,
@@ -98,10 +108,18 @@ def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
             seed=proposal.seed,
             device=proposal.device,
             penalty=penalty,
-            after_epoch=after_epoch,
+            after_step=after_step,
+            after_epoch=told,
         )
         images += result.images
         return result
+
+    def samples(batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        nonlocal images
+        assert data is not None
+        for batch, labels in in_order(data, batch_size, seed=proposal.seed, device=proposal.device):
+            images += len(labels)
+            yield batch, labels
 
     task = Task(
         structure=proposal.structure,
@@ -111,23 +129,22 @@ def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
         quantity=proposal.quantity,
         seed=proposal.seed,
         state=load_file(proposal.weights) if proposal.weights is not None and "weights" in method.needs else None,
+        images=samples if data is not None else None,
         train=train if data is not None else None,
-        total_learning_rate=proposal.recipe.total_learning_rate(len(data.train)) if data is not None else 0.0,
+        recipe=proposal.recipe,
+        num_images=len(data.train) if data is not None else 0,
+        device=proposal.device,
         options=proposal.options,
     )
-    found = method.generate(task)
-    cost = int(task.model.cost(found.widths, task.quantity))
-    if not task.legal.holds(found.widths) or cost > task.most:
-        raise StructureError(
-            f"generator {method.name}: its widths must be legal and cost at most {task.most} {task.quantity}; it gave "
-            f"{found.widths.tolist()}, which cost {cost}"
-        )
+    found = method(task)
+    model = proposal.model.without(proposal.structure, found.removed)
     ranking = found.ranking
     return GeneratorRecord(
         method=method.name,
         widths=proposal.model.mapping(found.widths),
-        flops=int(proposal.model.flops(found.widths)),
-        params=int(proposal.model.params(found.widths)),
+        removed=list(found.removed),
+        flops=int(model.flops(found.widths)),
+        params=int(model.params(found.widths)),
         keep=None if found.keep is None else {name: [int(i) for i in kept] for name, kept in found.keep.items()},
         scope=None if ranking is None else ranking.scope,
         scores=None if ranking is None else {name: scores.tolist() for name, scores in ranking.scores.items()},

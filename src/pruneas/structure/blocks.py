@@ -29,10 +29,12 @@ WEIGHTED = ("conv", "linear")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A module whose branch can be taken out. `shortcut` is what is left, in order: names of its children, or of
-    activations; `parameters` (and buffers) is what goes."""
+    activations; `parameters` (and buffers) is what goes. `branch` is the module whose output the branch is, where one
+    module of the network puts it out."""
 
     name: str
     shortcut: tuple[str, ...]
+    branch: str | None
     parameters: frozenset[str]
 
 
@@ -65,7 +67,7 @@ def find_blocks(record: Record, names: Collection[str], shared: Collection[str])
         try:
             if calls[call.module] > 1:
                 raise _Refusal("it is called more than once")
-            shortcut, steps = _taken_apart(record, position)
+            shortcut, side, steps = _taken_apart(record, position)
             read_by = {reader for step in steps - {*call.made} for reader in readers.get(step, [])}
             if not read_by <= {*range(call.first, call.last)}:
                 raise _Refusal("its branch is read outside of it")
@@ -76,7 +78,9 @@ def find_blocks(record: Record, names: Collection[str], shared: Collection[str])
         except _Refusal as refusal:
             unremovable[call.module] = str(refusal)
         else:
-            removable.append(Block(name=call.module, shortcut=shortcut, parameters=frozenset(inside)))
+            ends = [each.module for each in record.calls[position + 1 :] if each.made == (side,)]
+            branch = next((name for name in ends if calls[name] == 1), None)
+            removable.append(Block(name=call.module, shortcut=shortcut, branch=branch, parameters=frozenset(inside)))
             dropped[call.module] = steps
     return Blocks(removable=tuple(removable), unremovable=unremovable, dropped=dropped)
 
@@ -99,8 +103,11 @@ class _Link:
     steps: range
 
 
-def _taken_apart(record: Record, position: int) -> tuple[tuple[str, ...], frozenset[int]]:
-    """What is left of a call's module without its branch, and the steps that go. Raises _Refusal."""
+def _taken_apart(record: Record, position: int) -> tuple[tuple[str, ...], int, frozenset[int]]:
+    """What is left of a call's module without its branch, the branch's last step, and those that go.
+
+    Raises _Refusal.
+    """
     call = record.calls[position]
     if len(call.reads) != 1 or len(call.made) != 1:
         raise _Refusal("it must take one tensor and give one")
@@ -109,7 +116,7 @@ def _taken_apart(record: Record, position: int) -> tuple[tuple[str, ...], frozen
     if total is None:
         raise _Refusal("its output is not a sum of a shortcut and a branch, activations aside")
     sides = sorted((_weights(record, call, side), side) for side in record.steps[total].reads)
-    (fewer, shortcut), (more, _) = sides[0], sides[-1]
+    (fewer, shortcut), (more, branch) = sides[0], sides[-1]
     if fewer == more:
         raise _Refusal("the sides of its sum are alike: neither is the shortcut")
     before, reached = _way(record, position, shortcut, lambda step: step == source)
@@ -120,7 +127,7 @@ def _taken_apart(record: Record, position: int) -> tuple[tuple[str, ...], frozen
     if len(set(children)) < len(children) or any("." in name for name in children):
         raise _Refusal("its shortcut is more than activations and modules of its own")
     kept = {step for link in links for step in link.steps}
-    return tuple(link.name for link in links), frozenset(range(call.first, call.last)) - kept
+    return tuple(link.name for link in links), branch, frozenset(range(call.first, call.last)) - kept
 
 
 def _way(record: Record, position: int, start: int, found: Callable[[int], bool]) -> tuple[list[_Link], int | None]:

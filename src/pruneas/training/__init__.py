@@ -1,7 +1,7 @@
 """Data sets, recipes, `fit` and `evaluate`, and processes to run them in. Knows nothing of pruning."""
 
 from pruneas.training.data import DataSet, DataSource, Images
-from pruneas.training.fit import EpochRecord, FitResult, Score, evaluate, fit, resolve_precision
+from pruneas.training.fit import EpochRecord, FitResult, Score, evaluate, fit, in_order, resolve_precision
 from pruneas.training.pool import Job, Outcome, Pool
 from pruneas.training.recipe import Recipe
 
@@ -18,5 +18,6 @@ __all__ = [
     "Score",
     "evaluate",
     "fit",
+    "in_order",
     "resolve_precision",
 ]

@@ -204,6 +204,19 @@ def evaluate(
     return Score(accuracy=right_ones / len(images), loss=loss / len(images), num_images=len(images))
 
 
+def in_order(
+    data: DataSet, batch_size: int, *, seed: int, device: torch.device | str = "cpu"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every training image once, normalised and not augmented, in an order that the seed gives.
+
+    Batches of (float32 (n, c, h, w), int64 (n,)), the last one perhaps smaller, on `device`.
+    """
+    normalise = Normaliser(data.mean, data.std, width=data.train.size[1], device=torch.device(device))
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
+    for part in torch.split(order, batch_size):
+        yield normalise(data.train.take(part).to(device)), data.train.labels[part].to(device)
+
+
 class _Batches:
     """The training batches of one epoch after the other, augmented; every decision comes from one generator."""
 
