@@ -180,7 +180,6 @@ pull = 1e-4
     assert complaints(path) == [
         "mine.toml:8: recipe.nesterov: must be false where momentum is 0, got true",
         "mine.toml:10: recipe.epochs: must be an integer of at least 1, got 'x'",
-        "mine.toml:13: widths.at_most.features.*: must leave room for one multiple of 8 (widths.multiple_of), got 4",
         "mine.toml:15: widths.at_least.features.0: must not be above widths.at_most 'features.*' = 4, got 16",
         "mine.toml:16: widths.at_least.classifier: must be a width of at least 1, got 0",
         "mine.toml:17: generators.options.slmming: is not among generators.methods; did you mean 'slimming'?",

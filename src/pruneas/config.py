@@ -149,10 +149,21 @@ class Recipe(_Table):
     nesterov: Switch = True
     weight_decay: Annotated[float, Field(ge=0, description="a number of at least 0")] = 5e-4
     warmup: Fraction = 0.25
-    schedule: Annotated[Literal["one-cycle", "constant"], Field(description="'one-cycle' or 'constant'")] = "one-cycle"
+    schedule: Annotated[
+        Literal["one-cycle", "cosine", "step", "constant"],
+        Field(description="'one-cycle', 'cosine', 'step' or 'constant'"),
+    ] = "one-cycle"
+    milestones: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1, description="a number in (0, 1)")], ...],
+        Field(strict=False, description="a list of shares of the training, in (0, 1)"),
+    ] = (0.5, 0.75)
+    decay: Share = 0.1
     label_smoothing: Fraction = 0.1
+    max_norm: Annotated[float, Field(ge=0, description="a number of at least 0")] = 0.0
+    average: Fraction = 0.0
     crop: Whole = 4
     flip: Switch = True
+    cutout: Whole = 0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], Field(description="'auto', 'float32' or 'bfloat16'")
     ] = "auto"
@@ -359,11 +370,6 @@ def _contradictions(tables: Mapping[str, Any]) -> Iterator[tuple[list[Path_], st
                     [("widths", "at_least", low), ("widths", "at_most", high)],
                     f"must not be above widths.at_most {high!r} = {most}, got {least}",
                 )
-    multiple = widths.get("multiple_of", 1)
-    for glob, most in widths.get("at_most", {}).items():
-        if most < multiple:
-            text = f"must leave room for one multiple of {multiple} (widths.multiple_of), got {most}"
-            yield [("widths", "at_most", glob)], text
     if recipe.get("nesterov") and recipe.get("momentum") == 0:
         yield [("recipe", "nesterov")], "must be false where momentum is 0, got true"
     for method, options in tables.get("generators", {}).get("options", {}).items():

@@ -19,7 +19,7 @@ from pruneas.structure.groups import Structure
 from pruneas.training import EpochRecord, FitResult, Recipe
 from tests.nets import model_of, structure_of
 
-RECIPE = Recipe(epochs=2, batch_size=2, learning_rate=1.0, schedule="constant")
+RECIPE = Recipe(epochs=2, batch_size=2, learning_rate=1.0, schedule="constant", warmup=0.0)
 NUM_IMAGES = 10  # so the learning rates of all steps sum to 10
 
 

@@ -12,8 +12,8 @@ BASE = {"a": 4}
 def generated(*names):
     return [
         GeneratorRecord(
-            method=name, widths={"a": 2}, flops=1, params=1, keep=None, scope=None, scores=None, seed=0, images=0,
-            seconds=0.0,
+            method=name, widths={"a": 2}, removed=[], flops=1, params=1, keep=None, scope=None, scores=None,
+            weights=None, seed=0, images=0, seconds=0.0,
         )
         for name in names
     ]  # fmt: skip

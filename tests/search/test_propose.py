@@ -1,7 +1,7 @@
 import pytest
 
 from pruneas.errors import RunError
-from pruneas.search.propose import GeneratorRecord, Proposal, propose
+from pruneas.search.propose import GeneratorRecord, Proposal, Target, propose
 from pruneas.search.train import save_weights
 from pruneas.structure.build import build_widths
 from pruneas.training import DataSource, Recipe
@@ -13,21 +13,25 @@ def proposed(givens, method, tmp_path=None, **options):
         weights = tmp_path / "base.safetensors"
         save_weights(build_widths(givens.structure, givens.structure.widths, seed=0), weights)
     told = []
-    proposal = Proposal(
+    targets = {"": Target(most=givens.most, quantity="flops")}
+    proposal = proposal_of(givens, method, targets=targets, weights=weights, options=options)
+    return propose(told.append, proposal=proposal)[""], told
+
+
+def proposal_of(givens, method, *, targets, weights=None, options=None):
+    return Proposal(
         method=method,
+        targets=targets,
         structure=givens.structure,
         model=givens.model,
         legal=givens.legal,
-        most=givens.most,
-        quantity="flops",
         data=DataSource(source="digits", shape=(1, 8, 8), training=60, validation=40, seed=0, download=False),
         recipe=Recipe(epochs=2, batch_size=20, crop=1, flip=False),
         seed=0,
         device="cpu",
         weights=weights,
-        options=options,
+        options=options or {},
     )
-    return propose(told.append, proposal=proposal), told
 
 
 def test_uniform_scaling_trains_nothing(givens):
@@ -61,3 +65,19 @@ def test_a_record_is_read_back_or_refused(givens, tmp_path):
         path.write_text(content)
         with pytest.raises(RunError, match=r"uniform\.json: is not a generator's record .*; delete it and give"):
             GeneratorRecord.read(path)
+
+
+def test_a_ranking_is_made_once_for_all_targets(givens):
+    targets = {
+        "narrow": Target(most=givens.most, quantity="flops"),
+        "wide": Target(most=givens.model.base.flops, quantity="flops"),
+        "share": Target(most=givens.model.base.flops, quantity="flops", share=0.3),
+    }
+    told = []
+    records = propose(told.append, proposal=proposal_of(givens, "slimming", targets=targets))
+    assert len(told) == 2  # the epochs of one training
+    assert {name: record.images for name, record in records.items()} == dict.fromkeys(targets, 120)
+    assert list(records["wide"].widths.values()) == givens.model.base_widths.tolist()
+    total = int(givens.model.base_widths.sum())
+    assert sum(records["share"].widths.values()) == total - int(total * 0.3) - 1
+    assert records["narrow"].scores == records["wide"].scores

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
 from pruneas.networks.weights import fit_to, read_weights
@@ -102,3 +103,41 @@ def test_outputs_are_counted_and_the_network_is_left_as_it_was(givens):
     assert outputs_of(network, image(1, 8, 8)) == 10
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_training_goes_on_where_it_was_killed_and_leaves_no_checkpoint(training, tmp_path):
+    given = replace(training, recipe=Recipe(epochs=3, batch_size=20, crop=1))
+    whole = train(lambda _: None, training=given)
+    given = replace(given, checkpoint=tmp_path / "0.checkpoint.safetensors")
+
+    def killed(message):
+        if message.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, training=given)
+    assert given.checkpoint.exists()
+    told = []
+    resumed = train(told.append, training=given)
+    assert [message.epoch for message in told] == [1, 2, 3]
+    assert not given.checkpoint.exists()
+    assert without_seconds(resumed) == without_seconds(whole)
+
+
+def without_seconds(record):
+    epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in record.epochs]
+    return replace(record, seconds=0.0, epochs=tuple(epochs))
+
+
+def test_a_training_can_begin_with_given_weights(training, tmp_path):
+    source = build_widths(training.structure, training.widths, seed=99)
+    save_weights(source, tmp_path / "initial.safetensors")
+    # A rate so small that nothing moves: what comes out is what went in.
+    still = replace(training.recipe, learning_rate=1e-12, weight_decay=0.0, epochs=1, precision="float32")
+    given = replace(
+        training, initial=tmp_path / "initial.safetensors", recipe=still, weights=tmp_path / "w.safetensors"
+    )
+    train(lambda _: None, training=given)
+    found = load_file(tmp_path / "w.safetensors")
+    for name, parameter in source.named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach())

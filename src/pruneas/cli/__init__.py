@@ -15,6 +15,7 @@ import typer
 from pruneas.cli.dashboard import dashboard
 from pruneas.cli.export import export
 from pruneas.cli.failures import told
+from pruneas.cli.generate import generate
 from pruneas.cli.inspect import inspect
 from pruneas.cli.report import report
 from pruneas.cli.search import search
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (search, inspect, report, export, dashboard, spaces):
+for command in (search, inspect, generate, report, export, dashboard, spaces):
     app.command()(told(command))
 
 

@@ -4,7 +4,8 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,11 @@ from pruneas.errors import SpaceError
 from pruneas.progress import Silent
 
 if TYPE_CHECKING:
-    from pruneas.report.live import LiveView, PlainLines
+    from pruneas.progress import Observer
     from pruneas.report.records import ResultRecord
 
 
-def _sizes(text: str) -> list[int] | str:
+def sizes(text: str) -> list[int] | str:
     """The sizes in `3,32,32` or `3x32x32`; any other text as it is, for the space to complain about."""
     is_right = re.fullmatch(r"\s*\d+(\s*[,x]\s*\d+)*\s*", text)
     return [int(size) for size in re.split(r"[,x]", text)] if is_right else text
@@ -92,7 +93,7 @@ def search(
     given: dict[str, Any] = {
         "budget": budget,
         "network.reference": network,
-        "network.input": None if input is None else _sizes(input),
+        "network.input": None if input is None else sizes(input),
         "network.weights": None if weights is None else str(weights),
         "data.source": data,
         "recipe.epochs": epochs,
@@ -107,16 +108,13 @@ def search(
     }
     given = {key: value for key, value in given.items() if value is not None}
     chosen = Space.load(space, given)
-    _check_paths(chosen, given)
+    check_paths(chosen, given)
 
     from pruneas.run import search as run_search
 
     command = shlex.join(["pruneas", *sys.argv[1:]])
-    if quiet:
-        result = run_search(chosen, run=run, fresh=fresh, download=download, command=command, observer=Silent())
-    else:
-        with _view() as observer:
-            result = run_search(chosen, run=run, fresh=fresh, download=download, command=command, observer=observer)
+    with view(quiet) as observer:
+        result = run_search(chosen, run=run, fresh=fresh, download=download, command=command, observer=observer)
     print_result(result.record, result.folder, as_json=as_json)
 
 
@@ -133,7 +131,7 @@ def print_result(record: "ResultRecord", folder: Path, *, as_json: bool) -> None
     typer.echo(f"\nrun: {folder}")
 
 
-def _check_paths(space: Space, given: Mapping[str, object]) -> None:
+def check_paths(space: Space, given: Mapping[str, object]) -> None:
     """What can be seen to be missing before torch is loaded."""
     complaints = []
     kind, _, path = space.data.source.partition(":")
@@ -146,10 +144,16 @@ def _check_paths(space: Space, given: Mapping[str, object]) -> None:
         raise SpaceError([f"{FLAGS[key] if key in given else key}: {text}" for key, text in complaints])
 
 
-def _view() -> "LiveView | PlainLines":
+@contextmanager
+def view(quiet: bool) -> Iterator["Observer"]:
+    """Where progress is told: a live view in a terminal, plain lines elsewhere, nowhere."""
+    if quiet:
+        yield Silent()
+        return
     from rich.console import Console
 
     from pruneas.report.live import LiveView, PlainLines
 
     console = Console(stderr=True)
-    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLines()
+    with LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLines() as observer:
+        yield observer

@@ -20,7 +20,7 @@ from pruneas.cost.model import CostModel
 from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
-from pruneas.search.train import Epoch, Training, TrainingRecord, concerns_all, train
+from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Pool, Recipe
@@ -28,11 +28,19 @@ from pruneas.training import DataSource, Job, Pool, Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrant:
-    """An architecture that is trained in full. `origin` is a generator's name, 'search' or 'base'."""
+    """An architecture that is trained in full. `origin` is a generator's name, 'search' or 'base'; `removed` are the
+    blocks whose branches are taken out."""
 
     name: str
     origin: str
     widths: Mapping[str, int]
+    removed: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that name this architecture."""
+        parts = [dict(self.widths), *([self.removed] if self.removed else [])]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +108,22 @@ class Stage:
                 if path.exists() or path in planned:
                     continue
                 planned.add(path)
-                widths = self.model.vector(entrant.widths)
+                model, widths = self.model, self.model.vector(entrant.widths)
+                if entrant.removed:
+                    model = model.without(self.structure, entrant.removed)
                 training = Training(
                     structure=self.structure,
                     widths=entrant.widths,
-                    flops=int(self.model.flops(widths)),
-                    params=int(self.model.params(widths)),
+                    removed=entrant.removed,
+                    flops=int(model.flops(widths)),
+                    params=int(model.params(widths)),
                     data=self.data,
                     recipe=self.recipe,
                     seed=seed,
                     device=self.device,
                     test=self.test,
                     weights=self.weights(entrant, seed) if self.test and index == 0 else None,
+                    checkpoint=path.with_suffix(CHECKPOINT),
                 )
                 key = f"{entrant.name}, seed {index + 1}"
                 jobs[key] = Job(key=key, function=train, arguments={"training": training}), path
@@ -120,11 +132,11 @@ class Stage:
     def strangers(self, entrants: Sequence[Entrant]) -> set[str]:
         """Fingerprints of other architectures' widths that have records here: the finalists of a run before it was
         extended."""
-        known = {fingerprint(entrant.widths) for entrant in entrants}
+        known = {entrant.fingerprint for entrant in entrants}
         return {path.stem.partition("-")[0] for path in self.folder.glob("*.json")} - known
 
     def path(self, entrant: Entrant, seed: int) -> Path:
-        return self.folder / f"{fingerprint(entrant.widths)}-{seed}.json"
+        return self.folder / f"{entrant.fingerprint}-{seed}.json"
 
     def weights(self, entrant: Entrant, seed: int) -> Path:
         return self.path(entrant, seed).with_suffix(".safetensors")
@@ -139,11 +151,6 @@ def choose(results: Mapping[str, Sequence[TrainingRecord]]) -> str:
             -statistics.fmean(record.validation_loss for record in results[name]),
         ),
     )
-
-
-def fingerprint(widths: Mapping[str, int]) -> str:
-    """Twelve hexadecimal digits that name these widths."""
-    return hashlib.sha256(json.dumps(dict(widths)).encode()).hexdigest()[:12]
 
 
 def read_training(path: Path) -> TrainingRecord:

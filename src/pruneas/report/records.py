@@ -23,15 +23,17 @@ Role = Literal["base", "uniform", "generator", "winner", "searched"]
 class ArmRecord:
     """One architecture, trained from scratch once a seed with the full recipe.
 
-    `origin` is where its widths come from: a generator's name or 'search'. `flops_share` is of the base network's.
-    `difference` is the mean test accuracy minus uniform scaling's, None for uniform scaling itself and the base;
-    `interval` holds it with the record's confidence. `seconds` is the time of all its trainings.
+    `origin` is where it comes from: a generator's name or 'search'; `removed` are blocks without their branch.
+    `flops_share` is of the base network's. `difference` is the mean test accuracy minus uniform scaling's, None for
+    uniform scaling itself and the base; `interval` holds it with the record's confidence. `seconds` is the time of all
+    its trainings.
     """
 
     name: str
     origin: str
     role: Role
     widths: Mapping[str, int]
+    removed: tuple[str, ...] = ()
     flops: int
     flops_share: float
     params: int

@@ -113,6 +113,7 @@ def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
         origin=entrant.origin,
         role=arm.role,
         widths=dict(entrant.widths),
+        removed=entrant.removed,
         flops=records[0].flops,
         flops_share=records[0].flops / base_flops,
         params=records[0].params,

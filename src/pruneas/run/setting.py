@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,12 +15,13 @@ from pruneas.config import Space
 from pruneas.cost.model import CostModel
 from pruneas.cost.projection import limit
 from pruneas.cost.widths import LegalWidths, WidthRules
-from pruneas.errors import DataError, SpaceError
+from pruneas.errors import DataError, RunError, SpaceError
 from pruneas.generators import Method, find_methods
 from pruneas.networks import make
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.progress import Observer
-from pruneas.run.machine import num_workers, resolve_device
+from pruneas.run.folder import read_json
+from pruneas.run.machine import hardware, num_workers, resolve_device, versions
 from pruneas.search.train import outputs_of
 from pruneas.structure.build import structure_of
 from pruneas.structure.confirm import confirmed
@@ -46,6 +49,22 @@ class Setting:
     trial_recipe: Recipe
     given: nn.Module | None
     notes: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What results depend on beside the space's own settings, and what they were made with."""
+        threads, given = self.space.compute.threads, self.space.network.weights
+        return {
+            "seed": self.space.compute.seed,
+            "device": self.device,
+            "workers": self.workers,
+            "threads": threads,
+            "hardware": hardware(self.device, self.workers, threads),
+            "versions": versions(),
+            "data": self.data.fingerprint,
+            "structure": self.structure.fingerprint,
+            "weights": None if given is None else hashlib.sha256(Path(given).expanduser().read_bytes()).hexdigest(),
+            "limit": self.most,
+        }
 
     @classmethod
     def of(cls, space: Space, folder: Path, download: bool, observer: Observer) -> Setting:
@@ -113,3 +132,21 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise DataError(f"network.input must be channels, height and width for images, got {list(shape)}")
     return shape[0], shape[1], shape[2]
+
+
+def check_givens(folder: Path, facts: Mapping[str, Any]) -> None:
+    """What the settings name must be what it was when the run began: half a run on other images is no run.
+
+    Raises RunError naming what has changed.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return
+    before = read_json(path)
+    names = {"data": "the images", "structure": "the network", "weights": "the given weights", "device": "the device"}
+    changed = [text for key, text in names.items() if key in before and before[key] != facts[key]]
+    if changed:
+        raise RunError(
+            f"{folder}: {' and '.join(changed)} changed since the run began; use --fresh to begin anew, or put "
+            "back what was there"
+        )

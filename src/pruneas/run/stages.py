@@ -6,43 +6,31 @@ where it was, and a finished one is only read.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
-from pruneas.errors import NetworkError, RunError, TrainingError
+from pruneas.errors import TrainingError
 from pruneas.files import replacing, write_json, write_text
-from pruneas.generators import Method
-from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
 from pruneas.report.records import Role
-from pruneas.run.folder import BEST, RESULT, read_json
+from pruneas.run.folder import BEST, RESULT
+from pruneas.run.generation import Generation
 from pruneas.run.ledger import Ledger
-from pruneas.run.machine import hardware, versions
 from pruneas.run.record import Arm, result_record
 from pruneas.run.result import SearchResult
-from pruneas.run.setting import Setting
-from pruneas.search.propose import GeneratorRecord, Proposal, propose
+from pruneas.run.setting import Setting, check_givens
+from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
 from pruneas.search.train import (
     Epoch,
-    Training,
     TrainingRecord,
-    concerns_all,
     images_per_epoch,
-    save_weights,
-    train,
 )
 from pruneas.search.trials import Search
-from pruneas.seeds import derive
 from pruneas.structure.build import describe
-from pruneas.training import Job, Pool
-
-BASE = "base network"
+from pruneas.training import Pool
 
 
 class Run:
@@ -53,26 +41,18 @@ class Run:
         self.command = command
         self.observer = observer
         self.notes = list(setting.notes)
-        threads, given = setting.space.compute.threads, setting.space.network.weights
-        facts = {
-            "command": command,
-            "seed": setting.space.compute.seed,
-            "device": setting.device,
-            "workers": setting.workers,
-            "threads": threads,
-            "hardware": hardware(setting.device, setting.workers, threads),
-            "versions": versions(),
-            "data": setting.data.fingerprint,
-            "structure": setting.structure.fingerprint,
-            "weights": None if given is None else hashlib.sha256(Path(given).expanduser().read_bytes()).hexdigest(),
-            "limit": setting.most,
-        }
-        _check_givens(setting.folder / "run.json", facts)
+        facts = {"command": command, **setting.facts()}
+        check_givens(setting.folder, facts)
+        target = Target(most=setting.most, quantity=setting.budget.quantity)
+        self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
 
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
-            generated = self._generators(pool)
+            self.generation.run(pool, self.ledger)
+            for name, failure in self.generation.failures().items():
+                self._note(f"generator {name} left out: {failure}")
+            generated = self.generation.records("")
             self.observer.anchors({r.method: r.widths for r in generated}, self.s.structure.widths)
             trials = self._search(pool, generated)
             result = self._finalists(pool, generated, trials)
@@ -88,13 +68,11 @@ class Run:
         """Images to train on by stage. Finalists are not known yet: some may share a training, none takes more."""
         folder, space, full = self.s.folder, self.s.space, self.s.recipe.epochs
         seeds, entrants = space.finalists.seeds, len(self.s.methods) + 2  # the base network and a searched one
-        first, jobs = self._missing_generators()
-        own = sum("training" in method.needs for method in jobs)
         trials = max(0, space.search.trials - num_trained(read_trials(folder)))
         selection = space.finalists.count * seeds - len(list((folder / "selection").glob("*.json")))
         test = entrants * seeds - len(list((folder / "test").glob("*.json")))
         return {
-            "generators": self._images(first + own, full),
+            "generators": self.generation.images_left(),
             "search": self._images(trials, self.s.trial_recipe.epochs),
             "selection": self._images(max(0, selection), full),
             "test": self._images(max(0, test), full),
@@ -110,121 +88,6 @@ class Run:
         self.notes.append(text)
         self.observer.note(text)
 
-    # The generators -------------------------------------------------------------------------------------------------
-
-    def _path(self, method: str) -> Path:
-        return self.s.folder / "generators" / f"{method}.json"
-
-    def _failure_path(self, method: str) -> Path:
-        return self.s.folder / "generators" / f"{method}.failure.json"
-
-    @property
-    def _base_weights(self) -> Path:
-        return self.s.folder / "base" / "weights.safetensors"
-
-    def _missing_generators(self) -> tuple[bool, list[Method]]:
-        """Whether the base network has to be trained, and the methods that have not been run."""
-        missing = [
-            method
-            for method in self.s.methods
-            if not self._path(method.name).exists() and not self._failure_path(method.name).exists()
-        ]
-        needs_base = self.s.given is None and any("weights" in method.needs for method in missing)
-        record = self.s.folder / "base" / "record.json"
-        return needs_base and not (record.exists() and self._base_weights.exists()), missing
-
-    def _generators(self, pool: Pool) -> list[GeneratorRecord]:
-        """Train the base network where a method needs it, and run every method that has no record yet.
-
-        A method that failed is not tried again when the run goes on: the search may have begun without it.
-        """
-        trains_base, missing = self._missing_generators()
-        if self.s.given is not None:
-            save_weights(self.s.given, self._base_weights)
-        elif missing and not trains_base and any("weights" in method.needs for method in missing):
-            self._check_base_weights()
-        if missing:
-            own = sum("training" in method.needs for method in missing)
-            names = ", ".join(method.name for method in self.s.methods)
-            self.observer.stage("generators", names, trains_base + own)
-            self.ledger.begin("generators", self._images(trains_base + own, self.s.recipe.epochs))
-            at_once = [self._proposal_job(method, None) for method in missing if "weights" not in method.needs]
-            later = [self._proposal_job(method, self._base_weights) for method in missing if "weights" in method.needs]
-            self._settle(pool, ([self._base_job()] if trains_base else []) + at_once)
-            self._settle(pool, later)
-        for method in self.s.methods:
-            if (path := self._failure_path(method.name)).exists():
-                self._note(f"generator {method.name} left out: {_failure(path)}")
-        paths = [self._path(method.name) for method in self.s.methods]
-        return [GeneratorRecord.read(path) for path in paths if path.exists()]
-
-    def _check_base_weights(self) -> None:
-        try:
-            read_weights(self._base_weights)
-        except NetworkError as error:
-            raise TrainingError(
-                f"{error}. Delete it and give the command again: the base network is trained again, with the same seed"
-            ) from error
-
-    def _settle(self, pool: Pool, jobs: Sequence[Job]) -> None:
-        trains = {BASE, *(method.name for method in self.s.methods if "training" in method.needs)}
-        for outcome in pool.run(jobs, self._told):
-            if outcome.key in trains:
-                self.observer.trained(outcome.key)
-            if outcome.failure is None and outcome.key == BASE:
-                write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
-            elif outcome.failure is None:
-                self._save_generated(outcome.value)
-            elif outcome.key in (BASE, "uniform"):  # nothing can be compared without them
-                what = "training the base network" if outcome.key == BASE else "uniform scaling"
-                raise outcome.user_error or TrainingError(f"{what} failed: {outcome.failure}")
-            elif (error := concerns_all(outcome)) is not None:
-                raise error
-            elif outcome.user_error is None:  # killed, or a mistake in the method: nothing that has to stay so
-                raise TrainingError(
-                    f"generator {outcome.key} failed: {outcome.failure}. Give the command again to try it once more, "
-                    "or leave it out of --generators"
-                )
-            else:
-                # A method that cannot work here (no batch norm) or diverged leaves the others to search.
-                write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
-
-    def _save_generated(self, record: GeneratorRecord) -> None:
-        architecture = describe(self.s.structure, record.widths)
-        write_text(self.s.folder / "generators" / f"{record.method}.architecture.json", architecture.to_json() + "\n")
-        write_json(self._path(record.method), record.to_json())
-
-    def _base_job(self) -> Job:
-        training = Training(
-            structure=self.s.structure,
-            widths=self.s.structure.widths,
-            flops=self.s.model.base.flops,
-            params=self.s.model.base.params,
-            data=self.s.source,
-            recipe=self.s.recipe,
-            seed=derive(self.s.space.compute.seed, "base"),
-            device=self.s.device,
-            weights=self._base_weights,
-        )
-        return Job(key=BASE, function=train, arguments={"training": training})
-
-    def _proposal_job(self, method: Method, weights: Path | None) -> Job:
-        proposal = Proposal(
-            method=method.name,
-            structure=self.s.structure,
-            model=self.s.model,
-            legal=self.s.legal,
-            most=self.s.most,
-            quantity=self.s.budget.quantity,
-            data=self.s.source,
-            recipe=self.s.recipe,
-            seed=derive(self.s.space.compute.seed, "generator", method.name),
-            device=self.s.device,
-            weights=weights,
-            options=self.s.space.generators.options.get(method.name, {}),
-        )
-        return Job(key=method.name, function=propose, arguments={"proposal": proposal})
-
     # The search -----------------------------------------------------------------------------------------------------
 
     def _search(self, pool: Pool, generated: Sequence[GeneratorRecord]) -> list[TrialRecord]:
@@ -239,7 +102,8 @@ class Run:
             legal=self.s.legal,
             most=self.s.most,
             quantity=self.s.budget.quantity,
-            anchors={record.method: self.s.model.vector(record.widths) for record in generated},
+            # A search of widths cannot begin with an architecture that is small for its missing branches.
+            anchors={r.method: self.s.model.vector(r.widths) for r in generated if not r.removed},
             data=self.s.source,
             recipe=self.s.trial_recipe,
             num_trials=asked,
@@ -313,7 +177,9 @@ class Run:
     def _save_best(self, stage: Stage, winner: Entrant) -> None:
         """The winner's architecture, and its weights of the first test seed, trained on the training part alone."""
         best = self.s.folder / BEST
-        write_text(best / "architecture.json", describe(self.s.structure, winner.widths).to_json() + "\n")
+        write_text(
+            best / "architecture.json", describe(self.s.structure, winner.widths, winner.removed).to_json() + "\n"
+        )
         seed = stage.seeds[0]
         weights = stage.weights(winner, seed)
         if not weights.exists():
@@ -353,7 +219,8 @@ def _roles(
     roles: dict[str, tuple[Entrant, Role]] = {"base": (Entrant(name="base", origin="base", widths=base), "base")}
     for record in generated:
         role: Role = "uniform" if record.method == "uniform" else "generator"
-        roles[record.method] = (Entrant(name=record.method, origin=record.method, widths=record.widths), role)
+        entrant = Entrant(name=record.method, origin=record.method, widths=record.widths, removed=tuple(record.removed))
+        roles[record.method] = (entrant, role)
     if searched is not None and searched.name != winner.name:
         roles[searched.name] = (searched, "searched")
     if winner.origin != "uniform":
@@ -364,27 +231,3 @@ def _roles(
 def _entrant(record: TrialRecord) -> Entrant:
     name = f"search #{record.number}" if record.origin == SEARCH else record.origin
     return Entrant(name=name, origin=record.origin, widths=record.widths)
-
-
-def _check_givens(path: Path, facts: Mapping[str, Any]) -> None:
-    """What the settings name must be what it was when the run began: half a run on other images is no run.
-
-    Raises RunError naming what has changed.
-    """
-    if not path.exists():
-        return
-    before = read_json(path)
-    names = {"data": "the images", "structure": "the network", "weights": "the given weights", "device": "the device"}
-    changed = [text for key, text in names.items() if key in before and before[key] != facts[key]]
-    if changed:
-        raise RunError(
-            f"{path.parent}: {' and '.join(changed)} changed since the run began; use --fresh to begin anew, or put "
-            "back what was there"
-        )
-
-
-def _failure(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["failure"])
-    except (ValueError, TypeError, KeyError, OSError):
-        return "for a reason that cannot be read any more"

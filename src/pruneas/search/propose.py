@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,47 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pruneas.architecture import Quantity
+from pruneas.architecture import Architecture, Quantity
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import RunError
-from pruneas.generators import Task, find_methods
+from pruneas.generators import Generated, Task, find_methods
 from pruneas.generators.method import Penalty
-from pruneas.search.train import Epoch, Report, images_per_epoch
+from pruneas.search.train import Epoch, Report, images_per_epoch, save_state
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, EpochRecord, FitResult, Recipe, fit, in_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The most that an architecture may cost; in place of it, where `share` is given, the share of all channels that is
+    to go."""
+
+    most: int
+    quantity: Quantity
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What a generator is to work on. `weights`: of the trained base network, where the method needs them."""
+    """What a generator is to work on, and for which targets, by a name of the caller's.
+
+    `weights`: of the trained base network, where the method needs them. `folder`: where weights that a method makes of
+    its own are left.
+    """
 
     method: str
+    targets: Mapping[str, Target]
     structure: Structure
     model: CostModel
     legal: LegalWidths
-    most: int
-    quantity: Quantity
     data: DataSource
     recipe: Recipe
     seed: int
     device: str
     weights: Path | None
+    folder: Path | None = None
+    sources: tuple[Architecture, ...] = ()
     options: Mapping[str, float | int | str | bool]
 
 
@@ -46,7 +61,9 @@ class Proposal:
 class GeneratorRecord:
     """A generator's architecture and what it took. `keep`: the channels it keeps by group; `scores`: its ranking.
 
-    `images` counts every image each time the method trained on it; the base network's training is not in it.
+    `images` counts every image each time the method trained on it or took statistics of it, `seconds` are those of the
+    method, for all targets of one proposal together; the base network's training is in neither. `weights` names the
+    file with weights of the method's own.
     """
 
     method: str
@@ -57,6 +74,7 @@ class GeneratorRecord:
     keep: Mapping[str, list[int]] | None
     scope: str | None
     scores: Mapping[str, list[float]] | None
+    weights: str | None
     seed: int
     images: int
     seconds: float
@@ -76,8 +94,11 @@ class GeneratorRecord:
             ) from error
 
 
-def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
-    """Run the method. `report` gets an `Epoch` after each epoch that it trains."""
+def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]:
+    """Run the method, and give its record by target. `report` gets an `Epoch` after each epoch that it trains.
+
+    A ranking that does not depend on the target is made once and walked to each.
+    """
     began = time.perf_counter()
     images = 0
     data = None
@@ -121,34 +142,58 @@ def propose(report: Report, *, proposal: Proposal) -> GeneratorRecord:
             images += len(labels)
             yield batch, labels
 
-    task = Task(
-        structure=proposal.structure,
-        model=proposal.model,
-        legal=proposal.legal,
-        most=proposal.most,
-        quantity=proposal.quantity,
-        seed=proposal.seed,
-        state=load_file(proposal.weights) if proposal.weights is not None and "weights" in method.needs else None,
-        images=samples if data is not None else None,
-        train=train if data is not None else None,
-        recipe=proposal.recipe,
-        num_images=len(data.train) if data is not None else 0,
-        device=proposal.device,
-        options=proposal.options,
-    )
-    found = method(task)
-    model = proposal.model.without(proposal.structure, found.removed)
-    ranking = found.ranking
-    return GeneratorRecord(
-        method=method.name,
-        widths=proposal.model.mapping(found.widths),
-        removed=list(found.removed),
-        flops=int(model.flops(found.widths)),
-        params=int(model.params(found.widths)),
-        keep=None if found.keep is None else {name: [int(i) for i in kept] for name, kept in found.keep.items()},
-        scope=None if ranking is None else ranking.scope,
-        scores=None if ranking is None else {name: scores.tolist() for name, scores in ranking.scores.items()},
-        seed=proposal.seed,
-        images=images,
-        seconds=time.perf_counter() - began,
-    )
+    found: Generated | None = None
+    results: dict[str, tuple[CostModel, Generated]] = {}
+    for name, target in proposal.targets.items():
+        task = Task(
+            structure=proposal.structure,
+            model=proposal.model,
+            legal=proposal.legal,
+            most=target.most,
+            quantity=target.quantity,
+            share=target.share,
+            seed=proposal.seed,
+            state=load_file(proposal.weights) if proposal.weights is not None and "weights" in method.needs else None,
+            images=samples if data is not None else None,
+            train=train if data is not None else None,
+            recipe=proposal.recipe,
+            num_images=len(data.train) if data is not None else 0,
+            sources=proposal.sources,
+            device=proposal.device,
+            options=proposal.options,
+        )
+        if found is None or found.ranking is None or found.state is not None:
+            found = method(task)
+        else:
+            widths, keep = task.walk(found.ranking)
+            found = replace(found, widths=widths, keep=keep)
+        results[name] = proposal.model.without(proposal.structure, found.removed), found
+    seconds = time.perf_counter() - began
+    return {
+        name: GeneratorRecord(
+            method=method.name,
+            widths=model.mapping(found.widths),
+            removed=list(found.removed),
+            flops=int(model.flops(found.widths)),
+            params=int(model.params(found.widths)),
+            keep=None if found.keep is None else {group: [int(i) for i in kept] for group, kept in found.keep.items()},
+            scope=None if found.ranking is None else found.ranking.scope,
+            scores=None
+            if found.ranking is None
+            else {group: scores.tolist() for group, scores in found.ranking.scores.items()},
+            weights=_saved(proposal, name, found),
+            seed=proposal.seed,
+            images=images,
+            seconds=seconds,
+        )
+        for name, (model, found) in results.items()
+    }
+
+
+def _saved(proposal: Proposal, target: str, found: Generated) -> str | None:
+    """Leave weights of the method's own in a file. Returns its name, None where there are none."""
+    if found.state is None or proposal.folder is None:
+        return None
+    name = f"{'@'.join(filter(None, (proposal.method, target)))}.weights.safetensors"
+    save_state(found.state, proposal.folder / name)
+    return name

@@ -21,10 +21,13 @@ from pruneas.cost.count import count
 from pruneas.errors import InputError, NetworkError, PruneasError, RunError, StructureError
 from pruneas.files import replacing
 from pruneas.networks import examples
+from pruneas.networks.weights import fit_to, read_weights
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
 
+CHECKPOINT = ".checkpoint.safetensors"
+"""How the file ends that keeps a training's state beside the record it will have."""
 Report = Callable[[Any], None]
 
 
@@ -32,7 +35,9 @@ Report = Callable[[Any], None]
 class Training:
     """What to train: `flops` and `params` are the counts that the built network must have.
 
-    `test`: read the test set afterwards, once. `weights`: where to leave the trained weights.
+    `removed`: blocks whose branches are taken out. `initial`: weights to begin with, of the network as it is built;
+    without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained
+    weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
     """
 
     structure: Structure
@@ -43,8 +48,11 @@ class Training:
     recipe: Recipe
     seed: int
     device: str
+    removed: tuple[str, ...] = ()
+    initial: Path | None = None
     test: bool = False
     weights: Path | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +92,25 @@ class Epoch:
 
 def train(report: Report, *, training: Training) -> TrainingRecord:
     """Build, recount, train, and evaluate. Runs in a child process; `report` gets an `Epoch` after each."""
-    network = build_widths(training.structure, training.widths, seed=training.seed)
+    network = build_widths(training.structure, training.widths, training.removed, seed=training.seed)
     check_counts(network, training)
+    if training.initial is not None:
+        fit_to(network, read_weights(training.initial), str(training.initial))
     data = training.data.load()
     per_epoch = images_per_epoch(training.recipe, len(data.train))
 
     def after_epoch(record: EpochRecord) -> None:
         report(Epoch(record.epoch, training.recipe.epochs, record.validation_accuracy, per_epoch))
 
-    result = fit(network, data, training.recipe, seed=training.seed, device=training.device, after_epoch=after_epoch)
+    result = fit(
+        network,
+        data,
+        training.recipe,
+        seed=training.seed,
+        device=training.device,
+        after_epoch=after_epoch,
+        checkpoint=training.checkpoint,
+    )
     score = None
     if training.test:
         score = evaluate(
@@ -100,6 +118,8 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         )
     if training.weights is not None:
         save_weights(network, training.weights)
+    if training.checkpoint is not None:
+        training.checkpoint.unlink(missing_ok=True)
     return TrainingRecord(
         widths=dict(training.widths),
         flops=training.flops,
@@ -142,8 +162,13 @@ def check_counts(network: nn.Module, training: Training) -> None:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's state as safetensors, whole or not at all. Raises RunError where the disk refuses."""
+    save_state(network.state_dict(), path)
+
+
+def save_state(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors by name as safetensors, whole or not at all. Raises RunError where the disk refuses."""
     # Copies, because safetensors refuses tensors that share memory: a shared one is written under each of its names.
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

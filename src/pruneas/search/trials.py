@@ -32,7 +32,7 @@ from pruneas.progress import Observer, TrialLine
 from pruneas.search.parameters import Parametrisation
 from pruneas.search.records import SEARCH, TrialRecord, num_trained, read_trials, trial_path
 from pruneas.search.study import ask_next, open_study, reopened, report_epoch
-from pruneas.search.train import Epoch, Training, TrainingRecord, concerns_all, train
+from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Outcome, Pool, Recipe
@@ -228,6 +228,7 @@ class Search:
             recipe=self.recipe,
             seed=record.seed,
             device=self.device,
+            checkpoint=trial_path(self.folder, record.number).with_suffix(CHECKPOINT),
         )
         return Job(key=key, function=train, arguments={"training": training})
 

@@ -32,6 +32,21 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor | 
     return images.permute(0, 3, 1, 2)
 
 
+def cut_out(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
+    """Each image (n, c, h, w) with a square of zeros, the mean of normalised images, around (row, column) (n,).
+
+    The part of the square that is outside of the image is lost [DeVries2017].
+    """
+
+    def covered(centre: Tensor, size: int) -> Tensor:
+        distance = torch.arange(size, device=images.device) - centre[:, None]  # (n, size)
+        return (distance >= -(side // 2)) & (distance < side - side // 2)
+
+    height, width = images.shape[-2:]
+    square = covered(row, height)[:, None, :, None] & covered(column, width)[:, None, None, :]
+    return images.masked_fill(square, 0.0)
+
+
 class Normaliser:
     """Turns uint8 batches into float32 ones with the given mean and standard deviation taken out, channels last.
 

@@ -1,0 +1,102 @@
+"""What `pruneas.generate` and `pruneas generate` call: one method's architectures, from one trained base network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pruneas import interrupts
+from pruneas.architecture import Architecture, Budget
+from pruneas.config import Finalists, Generators, Search, Space
+from pruneas.errors import RunError
+from pruneas.files import replacing
+from pruneas.progress import Observer
+from pruneas.run.folder import held, prepare, settings
+
+
+def generate(
+    space: Space,
+    method: str,
+    *,
+    budgets: Sequence[str] = (),
+    shares: Sequence[float] = (),
+    sources: Sequence[Architecture] = (),
+    out: Path | None = None,
+    run: Path | None = None,
+    download: bool = False,
+    command: str,
+    observer: Observer,
+) -> dict[str, Path]:
+    """The files of the architectures that a method gives, by budget ('0.5') or share ('share=0.6').
+
+    The base network is trained by the space's recipe (or has the space's weights) once, in the folder `run`, by default
+    one named after the settings, in runs/: other methods and budgets take it up from there, and so does a command that
+    was interrupted. `out` names the file; with several targets each is named after its own, before the ending.
+    Raises an InputError where the method cannot work on this network.
+    """
+    named = {str(budget): budget for budget in map(Budget.parse, budgets)}
+    folder = run if run is not None else _default_folder(space)
+    kept = _settled(space)
+    observer.stage("start", "loading torch", 0)
+
+    with interrupts.held_back():
+        from pruneas.cost.projection import limit
+        from pruneas.generators import find_methods
+        from pruneas.run.generation import Generation
+        from pruneas.run.ledger import Ledger
+        from pruneas.run.setting import Setting, check_givens
+        from pruneas.search.propose import Target
+        from pruneas.training import Pool
+
+    with held(folder):
+        found = find_methods([method], {method: space.generators.options.get(method, {})})
+        setting = replace(Setting.of(kept, folder, download, observer), methods=(found[-1],), space=space)
+        targets = {
+            name: Target(most=limit(setting.model, setting.legal, budget), quantity=budget.quantity)
+            for name, budget in named.items()
+        }
+        targets |= {
+            f"share={share:g}": Target(most=setting.model.base.flops, quantity="flops", share=share) for share in shares
+        }
+        prepare(folder, kept, fresh=False)
+        generation = Generation(setting, targets, observer, needed=[method], sources=sources)
+        facts = {"command": command, **setting.facts()}
+        check_givens(folder, facts)
+        ledger = Ledger(folder / "run.json", facts, {"generators": generation.images_left()}, observer)
+        with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
+            generation.run(pool, ledger)
+        ledger.save()
+        paths = {name: generation.architecture(method, name) for name in targets}
+        if out is None:
+            return paths
+        return {name: _copied(path, out if len(paths) == 1 else _named(out, name)) for name, path in paths.items()}
+
+
+def _settled(space: Space) -> Space:
+    """What the base network and the methods' folder depend on: neither budget nor search, nor which method it is."""
+    return space.model_copy(
+        update={"budget": "1.0", "generators": Generators(), "search": Search(), "finalists": Finalists()}
+    )
+
+
+def _default_folder(space: Space) -> Path:
+    digest = hashlib.sha256(json.dumps(settings(_settled(space)), sort_keys=True).encode()).hexdigest()[:8]
+    return Path("runs") / f"{space.name}-generate-{digest}"
+
+
+def _named(out: Path, target: str) -> Path:
+    return out.with_name(f"{out.stem}-{target.replace('=', '-')}{out.suffix}")
+
+
+def _copied(path: Path, out: Path) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as temporary:
+            shutil.copyfile(path, temporary)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written: {error.strerror}; give another file with --out") from error
+    return out

@@ -1,0 +1,183 @@
+"""The base network and the generators of a run: what has no record yet is trained and run, what has one is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pruneas.architecture import Architecture
+from pruneas.errors import NetworkError, TrainingError
+from pruneas.files import write_json, write_text
+from pruneas.generators import Method
+from pruneas.networks.weights import read_weights
+from pruneas.progress import Observer
+from pruneas.run.ledger import Ledger
+from pruneas.run.setting import Setting
+from pruneas.search.propose import GeneratorRecord, Proposal, Target, propose
+from pruneas.search.train import CHECKPOINT, Epoch, Training, concerns_all, images_per_epoch, save_weights, train
+from pruneas.seeds import derive
+from pruneas.structure.build import describe
+from pruneas.training import Job, Outcome, Pool
+
+BASE = "base network"
+
+
+class Generation:
+    """What the methods of a setting give for each of `targets`.
+
+    The files are `generators/<method>[@<target>].json`, `.architecture.json` beside each. `needed` are the methods
+    without which nothing can go on; others that cannot work here are left out, and not tried again.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        targets: Mapping[str, Target],
+        observer: Observer,
+        *,
+        needed: Sequence[str] = (),
+        sources: Sequence[Architecture] = (),
+    ) -> None:
+        self.s, self.targets, self.observer = setting, targets, observer
+        self.needed, self.sources = needed, tuple(sources)
+        self.weights = setting.folder / "base" / "weights.safetensors"
+
+    def run(self, pool: Pool, ledger: Ledger) -> None:
+        """Train the base network where a method needs it, and run every method that has no record yet."""
+        trains_base, missing = self._missing()
+        if self.s.given is not None:
+            save_weights(self.s.given, self.weights)
+        elif missing and not trains_base and any("weights" in method.needs for method in missing):
+            self._check_weights()
+        if not missing:
+            return
+        names = ", ".join(method.name for method in self.s.methods)
+        self.observer.stage("generators", names, trains_base + sum("training" in method.needs for method in missing))
+        ledger.begin("generators", self.images_left())
+
+        def told(key: str, message: Any) -> None:
+            if isinstance(message, Epoch):
+                self.observer.training(key, message.epoch, message.epochs, message.accuracy)
+                ledger.work(message.images)
+
+        at_once = [self._proposal_job(method, None) for method in missing if "weights" not in method.needs]
+        later = [self._proposal_job(method, self.weights) for method in missing if "weights" in method.needs]
+        for jobs in ([self._base_job()] if trains_base else []) + at_once, later:
+            self._settle(pool.run(jobs, told))
+
+    def images_left(self) -> float:
+        """Images to train on."""
+        trains_base, missing = self._missing()
+        trainings = trains_base + sum("training" in method.needs for method in missing)
+        return float(trainings * self.s.recipe.epochs * images_per_epoch(self.s.recipe, len(self.s.data.train)))
+
+    def records(self, target: str) -> list[GeneratorRecord]:
+        """What the methods gave for a target; those that failed are left out."""
+        paths = [self._path(method.name, target) for method in self.s.methods]
+        return [GeneratorRecord.read(path) for path in paths if path.exists()]
+
+    def architecture(self, method: str, target: str) -> Path:
+        """The file of a method's architecture."""
+        return self._path(method, target).with_suffix(".architecture.json")
+
+    def failures(self) -> dict[str, str]:
+        """Why methods were left out."""
+        paths = {method.name: self._failure_path(method.name) for method in self.s.methods}
+        return {name: _failure(path) for name, path in paths.items() if path.exists()}
+
+    def _path(self, method: str, target: str) -> Path:
+        return self.s.folder / "generators" / f"{'@'.join(filter(None, (method, target)))}.json"
+
+    def _failure_path(self, method: str) -> Path:
+        return self.s.folder / "generators" / f"{method}.failure.json"
+
+    def _missing(self) -> tuple[bool, list[Method]]:
+        """Whether the base network has to be trained, and the methods that have not been run for every target."""
+        missing = [
+            method
+            for method in self.s.methods
+            if not self._failure_path(method.name).exists()
+            and not all(self._path(method.name, target).exists() for target in self.targets)
+        ]
+        needs_base = self.s.given is None and any("weights" in method.needs for method in missing)
+        record = self.s.folder / "base" / "record.json"
+        return needs_base and not (record.exists() and self.weights.exists()), missing
+
+    def _check_weights(self) -> None:
+        try:
+            read_weights(self.weights)
+        except NetworkError as error:
+            raise TrainingError(
+                f"{error}. Delete it and give the command again: the base network is trained again, with the same seed"
+            ) from error
+
+    def _settle(self, outcomes: Iterable[Outcome]) -> None:
+        trains = {BASE, *(method.name for method in self.s.methods if "training" in method.needs)}
+        for outcome in outcomes:
+            if outcome.key in trains:
+                self.observer.trained(outcome.key)
+            if outcome.failure is None and outcome.key == BASE:
+                write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
+            elif outcome.failure is None:
+                for target, record in outcome.value.items():
+                    self._save(target, record)
+            elif outcome.key in (BASE, *self.needed):
+                what = "training the base network" if outcome.key == BASE else f"generator {outcome.key}"
+                raise outcome.user_error or TrainingError(f"{what} failed: {outcome.failure}")
+            elif (error := concerns_all(outcome)) is not None:
+                raise error
+            elif outcome.user_error is None:  # killed, or a mistake in the method: nothing that has to stay so
+                raise TrainingError(
+                    f"generator {outcome.key} failed: {outcome.failure}. Give the command again to try it once more, "
+                    "or leave it out of --generators"
+                )
+            else:
+                # A method that cannot work here (no batch norm) or diverged leaves the others to go on.
+                write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
+
+    def _save(self, target: str, record: GeneratorRecord) -> None:
+        architecture = describe(self.s.structure, record.widths, record.removed)
+        write_text(self.architecture(record.method, target), architecture.to_json() + "\n")
+        write_json(self._path(record.method, target), record.to_json())
+
+    def _base_job(self) -> Job:
+        training = Training(
+            structure=self.s.structure,
+            widths=self.s.structure.widths,
+            flops=self.s.model.base.flops,
+            params=self.s.model.base.params,
+            data=self.s.source,
+            recipe=self.s.recipe,
+            seed=derive(self.s.space.compute.seed, "base"),
+            device=self.s.device,
+            weights=self.weights,
+            checkpoint=self.s.folder / "base" / f"record{CHECKPOINT}",
+        )
+        return Job(key=BASE, function=train, arguments={"training": training})
+
+    def _proposal_job(self, method: Method, weights: Path | None) -> Job:
+        proposal = Proposal(
+            method=method.name,
+            targets=self.targets,
+            structure=self.s.structure,
+            model=self.s.model,
+            legal=self.s.legal,
+            data=self.s.source,
+            recipe=self.s.recipe,
+            seed=derive(self.s.space.compute.seed, "generator", method.name),
+            device=self.s.device,
+            weights=weights,
+            folder=self.s.folder / "generators",
+            sources=self.sources,
+            options=self.s.space.generators.options.get(method.name, {}),
+        )
+        return Job(key=method.name, function=propose, arguments={"proposal": proposal})
+
+
+def _failure(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["failure"])
+    except (ValueError, TypeError, KeyError, OSError):
+        return "for a reason that cannot be read any more"

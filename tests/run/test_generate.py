@@ -1,0 +1,51 @@
+"""One method's architectures: the files, the base network they share, and what is refused."""
+
+import json
+
+import pytest
+
+from pruneas.architecture import Architecture
+from pruneas.config import Space
+from pruneas.cost.count import count
+from pruneas.errors import RunError
+from pruneas.progress import Silent
+from pruneas.run.generate import generate
+from tests.tiny import space_file
+
+
+def given(folder, method, **others):
+    return generate(
+        Space.load(space_file(folder)), method, run=folder / "run", command="test", observer=Silent(), **others
+    )
+
+
+def test_several_targets_share_one_base_network_and_cost_what_they_may(tmp_path):
+    found = given(tmp_path, "l1", budgets=["0.7", "params=0.5"], shares=[0.25], out=tmp_path / "out" / "a.json")
+    assert {name: path.name for name, path in found.items()} == {
+        "0.7": "a-0.7.json",
+        "params=0.5": "a-params-0.5.json",
+        "share=0.25": "a-share-0.25.json",
+    }
+    base = tmp_path / "run" / "base" / "weights.safetensors"
+    trained = base.stat().st_mtime_ns
+    architectures = {name: Architecture.load(path) for name, path in found.items()}
+    record = json.loads((tmp_path / "run" / "generators" / "l1@0.7.json").read_text())
+    counted = count(architectures["0.7"].build(), architectures["0.7"].inputs)
+    assert counted.flops == record["flops"]
+    assert dict(architectures["0.7"].widths) == record["widths"]
+    again = given(tmp_path, "l1", budgets=["0.7", "0.6"])
+    assert Architecture.load(again["0.7"]) == architectures["0.7"]
+    assert given(tmp_path, "slimming", budgets=["0.7"]).keys() == {"0.7"}
+    assert base.stat().st_mtime_ns == trained
+
+
+def test_one_target_is_written_under_the_name_that_was_given(tmp_path):
+    found = given(tmp_path, "uniform", budgets=["0.5"], out=tmp_path / "arch.json")
+    assert found == {"0.5": tmp_path / "arch.json"}
+    assert Architecture.load(tmp_path / "arch.json").build()
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RunError, match="give another file with --out"):
+        given(tmp_path, "uniform", budgets=["0.5"], out=tmp_path / "taken" / "arch.json")
