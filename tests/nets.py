@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from pruneas.architecture import Input, Inputs, Reference
 from pruneas.cost.model import CostModel
+from pruneas.networks.selection import ChannelSelection
 from pruneas.structure.build import analyse, build_widths
 from pruneas.structure.confirm import confirmed
 from pruneas.structure.groups import Structure
@@ -58,6 +59,25 @@ def conv(into: int, out: int, kernel: int = 3, **options: int) -> nn.Sequential:
 
 def pooled(features: torch.Tensor) -> torch.Tensor:
     return F.adaptive_avg_pool2d(features, 1).flatten(1)
+
+
+class Single(nn.Module):
+    """image 3 -> [a] 5 -> mean -> fc 2"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fc = conv(3, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(pooled(self.a(x)))
+
+
+SINGLE = Known(
+    factory=Single,
+    groups={"a.0": 5},
+    flops=PLACES * 9 * 3 * 5 + PLACES * 2 * 5 + PLACES * 5 + 5 * 2,
+    params=9 * 3 * 5 + 2 * 5 + 5 * 2 + 2,
+)
 
 
 class Chain(nn.Module):
@@ -173,6 +193,32 @@ DENSE = Known(
     groups={"stem.0": 5, "a.0": 3, "b.0": 7},
     flops=PLACES * 9 * (3 * 5 + 5 * 3 + 8 * 7) + PLACES * 2 * (5 + 3 + 8 + 7) + PLACES * 15 + 15 * 2,
     params=9 * (3 * 5 + 5 * 3 + 8 * 7) + 2 * (5 + 3 + 8 + 7) + 15 * 2 + 2,
+)
+
+
+class Selecting(nn.Module):
+    """
+    image 3 -> stem 5 --+--> norm -> [select] 5 -> [a] 7 -> b 5 --> + -> mean -> fc 2        the stream is fixed
+                        |                                           |
+                        +-------------------------------------------+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.select = conv(3, 5), nn.BatchNorm2d(5), ChannelSelection(5)
+        self.a, self.b, self.fc = conv(5, 7), conv(7, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.fc(pooled(x + self.b(self.a(F.relu(self.select(self.norm(x)))))))
+
+
+SELECTING = Known(
+    factory=Selecting,
+    groups={"a.0": 7, "select": 5},
+    flops=PLACES * 9 * (3 * 5 + 5 * 7 + 7 * 5) + PLACES * 2 * (5 + 5 + 7 + 5) + PLACES * 5 + 5 * 2,
+    params=9 * (3 * 5 + 5 * 7 + 7 * 5) + 2 * (5 + 5 + 7 + 5) + 5 * 2 + 2,
+    fixed={name: "a channel selection reads it by index" for name in ("norm.weight", "b.0.weight")},
 )
 
 
@@ -499,14 +545,17 @@ PRETRAINED = Known(factory=pretrained, groups=CHAIN.groups, flops=CHAIN.flops, p
 NETS = {
     known.factory.__name__: known
     for known in (
-        CHAIN, RESIDUAL, OPTION_A, CONSTANT_PAD, DENSE, DEPTHWISE, GROUPED, FLAT, SQUEEZE_EXCITE, SHARED, FUNCTIONAL,
-        CONSTANT_VIEW, UNKNOWN_OPERATOR, GATED, SHUFFLED, UPSAMPLED, GROUP_NORMED, AUXILIARY, HANDWRITTEN, PRETRAINED,
+        SINGLE, CHAIN, RESIDUAL, OPTION_A, CONSTANT_PAD, DENSE, SELECTING, DEPTHWISE, GROUPED, FLAT, SQUEEZE_EXCITE,
+        SHARED,
+        FUNCTIONAL, CONSTANT_VIEW, UNKNOWN_OPERATOR, GATED, SHUFFLED, UPSAMPLED, GROUP_NORMED, AUXILIARY, HANDWRITTEN,
+        PRETRAINED,
     )
 }  # fmt: skip
 
 ZOO = {
     "vgg16": ("pruneas:vgg16(width=0.25)", 32),
     "resnet20": ("pruneas:resnet20", 16),
+    "densenet40": ("pruneas:densenet40(width=0.25, selection=True)", 16),
     "resnet18": ("torchvision:resnet18", 32),
     "mobilenet_v2": ("torchvision:mobilenet_v2", 32),
     "densenet121": ("torchvision:densenet121", 32),

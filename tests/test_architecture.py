@@ -40,6 +40,9 @@ ARCHITECTURES = st.builds(
     structure=st.text(string.hexdigits, min_size=16, max_size=16),
     widths=st.dictionaries(st.text(), COUNTS, max_size=5),
     removed=st.lists(st.text(), max_size=2).map(tuple),
+    selections=st.dictionaries(
+        st.text(), st.sets(st.integers(0, 2**31 - 1), max_size=5).map(lambda kept: tuple(sorted(kept))), max_size=2
+    ),
 )
 
 GOOD = {
@@ -83,6 +86,12 @@ def test_architectures_cannot_be_altered() -> None:
         ("inputs", ["3x0"], "must be a list of inputs such as '3x32x32'"),
         ("inputs", [3, 32], "must be a list of inputs such as '3x32x32'"),
         ("removed", "blocks.1", "must be a list of names of blocks"),
+        ("selections", [1], "must be an object: group -> list of channels, ascending from 0 on, found '[1]'"),
+        ("selections", {"a": [2, 1]}, "must be an object: group -> list of channels, ascending from 0 on"),
+        ("selections", {"a": [1, 1]}, "must be an object: group -> list of channels, ascending from 0 on"),
+        ("selections", {"a": [-1]}, "must be an object: group -> list of channels, ascending from 0 on"),
+        ("selections", {"a": [False, True]}, "must be an object: group -> list of channels, ascending from 0 on"),
+        ("selections", {"a": [0.0, 1]}, "must be an object: group -> list of channels, ascending from 0 on"),
         ("structure", 7, "must be the structure's fingerprint, as text"),
         ("widths", {"a": 0}, "must be an object: group -> width, found \"{'a': 0}\""),
         ("widths", {"a": True}, "must be an object: group -> width"),
@@ -96,6 +105,13 @@ def test_wrong_fields_are_named_with_what_they_must_be(field: str, value: object
         Architecture.from_json(json.dumps({**GOOD, field: value}), place="best.json")
     assert str(caught.value).startswith(f"best.json: {field}: ")
     assert form in str(caught.value)
+
+
+def test_selections_are_written_where_there_are_some_each_on_a_line() -> None:
+    architecture = Architecture.from_json(json.dumps({**GOOD, "selections": {"select": [0, 3, 5]}}))
+    assert architecture.selections == {"select": (0, 3, 5)}
+    assert '"select": [0, 3, 5]\n' in architecture.to_json()
+    assert "selections" not in Architecture.from_json(json.dumps(GOOD)).to_json()
 
 
 def test_every_complaint_comes_at_once() -> None:

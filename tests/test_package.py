@@ -3,8 +3,9 @@ import subprocess
 import sys
 
 import pruneas
-from pruneas.catalogue import GENERATORS
+from pruneas.catalogue import GENERATORS, LARGE_IMAGES, OPTIONS
 from pruneas.generators import METHODS
+from pruneas.networks import NETWORKS
 
 
 def test_what_is_listed_is_what_can_be_imported():
@@ -32,6 +33,16 @@ def test_its_types_are_marked_as_there():
 
 def test_the_catalogue_names_the_generators_that_there_are():
     assert dict(GENERATORS) == {name: method.summary for name, method in METHODS.items()}
+    assert {name: set(options) for name, options in OPTIONS.items()} == {
+        name: set(method.options) for name, method in METHODS.items()
+    }
+
+
+def test_the_networks_of_large_images_end_in_a_thousand_classes():
+    import inspect
+
+    classes = {name: inspect.signature(factory).parameters["classes"].default for name, factory in NETWORKS.items()}
+    assert LARGE_IMAGES == {name for name, default in classes.items() if default == 1000}
 
 
 def test_errors_survive_the_way_between_processes():

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from pruneas.architecture import Reference
 from pruneas.config import shipped_spaces
+from pruneas.cost.count import count
+from pruneas.networks import make
+from pruneas.structure.replay import uninitialised
+from pruneas.subject import usual_inputs
 from tests.benchmarks.tables import README, TABLE, with_tables
+from tests.presets import TARGETS
+from tests.test_presets import FIGURES
 
 TEXT = README.read_text(encoding="utf-8")
 COMMANDS = [
@@ -67,3 +74,31 @@ def test_its_look_at_a_network_is_what_the_command_prints() -> None:
     assert head.sub("", shown[0]) == head.sub("", printed[0])
     for line in shown[1:]:
         assert line == "..." or line in printed
+
+
+def row(name: str, params: int, flops: int, products: int, said: str) -> str:
+    return f"| `{name}` | {params:,} | {flops / 1e6:,.1f} M | {products / 1e6:,.1f} M | {said} |"
+
+
+def network_row(network: str, said: str) -> str:
+    reference = Reference.parse(network)
+    with uninitialised():
+        found = count(make(reference), usual_inputs(reference))
+    return row(network, found.params, found.flops, found.by_kind["conv"] + found.by_kind["linear"], said)
+
+
+def preset_row(name: str) -> str:
+    figures = FIGURES[name]
+    return row(f"preset:{name}", figures.params, figures.total, figures.products, TARGETS[name].summary)
+
+
+def test_its_networks_have_the_sizes_it_prints() -> None:
+    rows = re.findall(r"^\| `(pruneas:.*?)` \|.*\| (.*?) \|$", TEXT, re.MULTILINE)
+    assert len(rows) > 8
+    for network, said in rows:
+        assert network_row(network, said) in TEXT
+
+
+def test_its_presets_are_all_there_with_the_sizes_it_prints() -> None:
+    rows = re.findall(r"^\| `preset:.*$", TEXT, re.MULTILINE)
+    assert rows == [preset_row(name) for name in TARGETS]

@@ -16,6 +16,7 @@ from tests.tiny import space_file
         ("timm:resnet50", (3, 224, 224)),
         ("pruneas:vgg16(width=0.25)", (3, 32, 32)),
         ("pruneas:vgg16(channels=1)", (1, 32, 32)),
+        ("pruneas:preresnet50", (3, 224, 224)),
     ],
 )
 def test_networks_of_a_zoo_have_a_usual_input(text, shape):

@@ -6,6 +6,7 @@
     print(result)                                          # the verdict
     network = result.architecture.build()                  # a torch.nn.Module, freshly initialised
     pruneas.Architecture.load("best/architecture.json").build()
+    pruneas.Architecture.load("preset:vgg16-a").build()    # a published one: pruneas.presets() lists them
     pruneas.inspect("torchvision:resnet50").groups         # what can change, as `pruneas inspect torchvision:resnet50`
 
 Importing this is cheap: torch and Optuna are loaded when they are first needed.
@@ -22,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 from pruneas import search as _search_package  # noqa: F401
 from pruneas.architecture import Architecture, Budget, Input, Reference
 from pruneas.errors import PruneasError
+from pruneas.preset import presets
 
 if TYPE_CHECKING:
     from pruneas.progress import Observer
     from pruneas.report.inspection import Inspection
     from pruneas.run import SearchResult
 
-__all__ = ["Architecture", "Budget", "Input", "PruneasError", "Reference", "inspect", "load", "search"]
+__all__ = ["Architecture", "Budget", "Input", "PruneasError", "Reference", "inspect", "load", "presets", "search"]
 
 try:
     __version__ = version("pruneas")
@@ -85,7 +87,7 @@ def inspect(
     """What can be done with a network: its width groups, what they and its layers cost, what cannot change and why.
 
     Args:
-        network: a reference such as 'torchvision:resnet50', the path of an architecture file, or a search space.
+        network: a reference such as 'torchvision:resnet50', an architecture file or preset, or a search space.
         inputs: its inputs without the batch, '3x224x224' or (3, 224, 224) each; a single one may stand alone. Without
             any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm 3x224x224.
     """

@@ -11,11 +11,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pruneas.errors import ArchitectureError, BudgetError, NetworkError
+from pruneas.preset import PREFIX, architecture_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,8 +29,8 @@ SCHEMA = 1
 class Reference:
     """A factory and the keyword arguments it is called with.
 
-    `name` is `pruneas:vgg16`, `torchvision:resnet50` or `package.module:factory`; arguments are JSON values. Written as
-    text: `pruneas:vgg16(width=0.25, classes=10)`.
+    `name` is `pruneas:vgg16`, `torchvision:resnet50`, `timm:resnet50` or `package.module:factory`; arguments are JSON
+    values. Written as text: `pruneas:vgg16(width=0.25, classes=10)`.
     """
 
     name: str
@@ -106,6 +108,8 @@ class Architecture:
     `provider` is the package the factory came from, with its version; `structure` the fingerprint of the groups that
     were traced: a network that has changed since is an error, not a misload. `removed` names the
     blocks whose branch is taken out, leaving their shortcut; groups that only such branches hold have no width.
+    `selections` says which channels of the base network's a channel selection takes, ascending, by the group that it
+    puts out; without an entry, it takes the first ones.
 
     Reading one runs nothing. Building calls the factory it names, as importing that factory's package would: build
     files of others only if their `network` is one you know.
@@ -117,9 +121,10 @@ class Architecture:
     structure: str
     widths: Mapping[str, int]
     removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(
+        text = json.dumps(
             {
                 "schema": SCHEMA,
                 "network": self.network.name,
@@ -129,9 +134,11 @@ class Architecture:
                 "structure": self.structure,
                 "widths": dict(self.widths),
                 "removed": list(self.removed),
+                **({"selections": dict(self.selections)} if self.selections else {}),
             },
             indent=2,
         )
+        return short_lists(text)
 
     @classmethod
     def from_json(cls, text: str, *, place: str = "architecture") -> Architecture:
@@ -152,6 +159,8 @@ class Architecture:
             )
         complaints = [f"{place}: unknown field {key!r}" for key in sorted(set(data) - set(_FIELDS) - {"schema"})]
         for key, (is_right, form) in _FIELDS.items():
+            if key not in data and key in _OPTIONAL:
+                continue
             if key not in data:
                 complaints.append(f"{place}: field {key!r} is missing; it must be {form}")
             elif not is_right(data[key]):
@@ -165,11 +174,14 @@ class Architecture:
             structure=data["structure"],
             widths=data["widths"],
             removed=tuple(data["removed"]),
+            selections={group: tuple(kept) for group, kept in data.get("selections", {}).items()},
         )
 
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
-        """Read an architecture file."""
+        """Read an architecture file, or a preset by its name: 'preset:vgg16-a' (see `pruneas.presets`)."""
+        if str(path).startswith(PREFIX):
+            return cls.from_json(architecture_text(str(path).removeprefix(PREFIX)), place=str(path))
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -186,8 +198,19 @@ class Architecture:
         return build(self, seed=seed)
 
 
+def short_lists(text: str) -> str:
+    """Indented JSON with every list of numbers on one line. Texts in it hold no line breaks, so they stay."""
+    return re.sub(r"\[\n([\d\s,]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _is_selection(value: Any) -> bool:
+    if not isinstance(value, list) or not all(each == 0 or _is_count(each) for each in value):
+        return False
+    return all(a < b for a, b in pairwise(value)) and not any(isinstance(each, bool | float) for each in value)
 
 
 def _are_texts(value: Any) -> bool:
@@ -209,7 +232,12 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "structure": (lambda v: isinstance(v, str), "the structure's fingerprint, as text"),
     "widths": (lambda v: isinstance(v, dict) and all(map(_is_count, v.values())), "an object: group -> width"),
     "removed": (_are_texts, "a list of names of blocks"),
+    "selections": (
+        lambda v: isinstance(v, dict) and all(map(_is_selection, v.values())),
+        "an object: group -> list of channels, ascending from 0 on",
+    ),
 }
+_OPTIONAL = ("selections",)
 
 Quantity = Literal["flops", "params"]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}

@@ -1,6 +1,7 @@
 """What comes with pruneas, by name and without importing it, so that a wrong name is answered at once.
 
-The generators themselves are in `pruneas.generators`, which loads torch; a test holds the two tables equal.
+The generators themselves are in `pruneas.generators`, the networks in `pruneas.networks`, which load torch; tests hold
+the tables equal.
 """
 
 from collections.abc import Mapping
@@ -8,16 +9,34 @@ from importlib.metadata import entry_points
 
 GENERATORS: Mapping[str, str] = {
     "uniform": "the same share of every layer: the baseline",
+    "random": "random widths and channels: a baseline",
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
+    "fpgm": "distances to the other filters of a layer, compared over the whole network (He 2019)",
+    "taylor": "first-order change of the loss without a channel, over the whole network (Molchanov 2019)",
+    "thinet": "what the next layer misses least goes, scaled to make up; uniform scaling's widths (Luo 2017)",
+    "regression": "LASSO picks channels, least squares refits the next layer; uniform scaling's widths (He 2017)",
+    "sfp": "training that zeroes the smallest filters each epoch; uniform scaling's widths (He 2018)",
     "slimming": "sparse training of batch-norm scales, one threshold for the whole network (Liu 2017)",
 }
 
+LAYER = "1 (channels compare within their layer alone), or left out"
+IMAGES = "a number above 0"
+
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "uniform": {},
-    "l1": {},
+    "random": {},
+    "l1": {"layer": LAYER},
+    "fpgm": {"layer": LAYER},
+    "taylor": {"images": IMAGES},
+    "thinet": {"images": IMAGES},
+    "regression": {"images": IMAGES},
+    "sfp": {},
     "slimming": {"pull": "a number above 0"},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
+
+LARGE_IMAGES = frozenset({"vgg16_gap", "resnet50", "preresnet50"})
+"""The networks of pruneas that take images of 224x224; the others take 32x32."""
 
 
 def other_generators() -> list[str]:

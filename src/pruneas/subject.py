@@ -1,4 +1,4 @@
-"""What a text names: a network, an architecture file, or a search space, and so which network at which input.
+"""What a text names: a network, an architecture file or preset, or a search space, and so which network at which input.
 
 No torch here, so that what is wrong with it is answered at once.
 """
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pruneas.architecture import Architecture, Input, Inputs, Reference
+from pruneas.catalogue import LARGE_IMAGES
 from pruneas.config import Space, shipped_spaces
 from pruneas.errors import NetworkError
+from pruneas.preset import PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +29,15 @@ class Subject:
     def of(cls, text: str, inputs: Sequence[Input] = ()) -> Subject:
         """What `text` names; `inputs`, where given, hold instead of those that come with it.
 
-        A network's own input, where none is given: 3x32x32 for pruneas' zoo (whose `channels` counts), 3x224x224 for
-        torchvision's and timm's. Raises an InputError for what is none of the three, and where no input is known.
+        A network's own input, where none is given: 3x32x32 for pruneas' zoo (whose `channels` counts), but 3x224x224
+        for its networks of large images, torchvision's and timm's. Raises an InputError for what is none of the three,
+        and where no input is known.
         """
         shipped = shipped_spaces()
         is_file = Path(text).suffix in (".json", ".toml") and ":" not in Path(text).name
         if is_file and text not in shipped and not Path(text).is_file():
             raise NetworkError(f"{text}: there is no such file")
-        if is_file and Path(text).suffix == ".json":
+        if text.startswith(PREFIX) or (is_file and Path(text).suffix == ".json"):
             architecture = Architecture.load(text)
             return cls(network=architecture.network, inputs=tuple(inputs) or architecture.inputs)
         if is_file or text in shipped:
@@ -45,7 +48,7 @@ class Subject:
         if ":" not in text:
             raise NetworkError(
                 f"{text!r} names nothing: give a network such as 'torchvision:resnet50', 'pruneas:vgg16(width=0.25)' "
-                "or 'package.module:factory', an architecture file (.json), or a search space "
+                "or 'package.module:factory', an architecture file (.json) or preset (preset:NAME), or a search space "
                 f"({', '.join(shipped)}, or a .toml file)"
             )
         network = Reference.parse(text)
@@ -54,10 +57,11 @@ class Subject:
 
 def usual_inputs(network: Reference) -> Inputs:
     """The input of a zoo's networks. Raises NetworkError for other networks, whose inputs nobody knows."""
-    zoo = network.name.partition(":")[0]
+    zoo, _, name = network.name.partition(":")
     if zoo == "pruneas":
         channels = network.arguments.get("channels", 3)
-        return (Input((channels if isinstance(channels, int) and channels > 0 else 3, 32, 32)),)
+        side = 224 if name in LARGE_IMAGES else 32
+        return (Input((channels if isinstance(channels, int) and channels > 0 else 3, side, side)),)
     if zoo in ("torchvision", "timm"):
         return (Input((3, 224, 224)),)
     raise NetworkError(

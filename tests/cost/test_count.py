@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pruneas.cost.count import count
+from pruneas.errors import StructureError
 from tests.nets import INPUT, NETS, PLACES, image
 
 
@@ -41,6 +42,6 @@ def test_modes_and_values_stay_as_they_were() -> None:
 
 def test_modes_are_restored_after_an_error() -> None:
     network = nn.Linear(5, 2).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(StructureError, match="fvcore cannot count the network: RuntimeError"):
         count(network, image(7))
     assert network.training

@@ -46,7 +46,14 @@ def fake_train(
             after_step(network)
         if after_epoch is not None:
             after_epoch(
-                EpochRecord(epoch=epoch, training_loss=1.0, validation_accuracy=0.5, validation_loss=1.0, seconds=0.0)
+                EpochRecord(
+                    epoch=epoch,
+                    train_loss=1.0,
+                    validation_accuracy=0.5,
+                    validation_loss=1.0,
+                    learning_rate=1.0,
+                    seconds=0.0,
+                )
             )
     return FitResult(epochs=(), seconds=0.0, images=0, precision="float32")
 

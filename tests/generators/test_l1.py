@@ -52,6 +52,15 @@ def test_scaling_a_layer_does_not_change_its_share(task: Tasks) -> None:
     assert l1.generate(dataclasses.replace(given, state=louder)).widths.tolist() == l1.generate(given).widths.tolist()
 
 
+def test_the_layer_scope_is_uniform_scaling_of_the_same_scores(task: Tasks) -> None:
+    given = task("vgg16")
+    network, layer = l1.generate(given), l1.generate(dataclasses.replace(given, options={"layer": 1}))
+    assert network.ranking is not None and layer.ranking is not None
+    assert (network.ranking.scope, layer.ranking.scope) == ("network", "layer")
+    assert layer.widths.tolist() == given.uniform().tolist() != network.widths.tolist()
+    assert all((layer.ranking.scores[name] == scores).all() for name, scores in network.ranking.scores.items())
+
+
 def test_transposed_filters_are_the_second_dimension(task: Tasks) -> None:
     given = task("Upsampled")
     weight = torch.zeros(5, 7, 2, 2)

@@ -11,11 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from pruneas.cost.widths import WidthRules
+from pruneas.architecture import Inputs, Reference
+from pruneas.cost.model import CostModel
+from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import StructureError
 from pruneas.generators import Task, slimming
 from pruneas.generators.method import Penalty
+from pruneas.networks import make
+from pruneas.structure.build import structure_of
 from pruneas.training import FitResult
+from tests.generators.conftest import NUM_IMAGES, RECIPE
+from tests.nets import Selecting, conv, image
 
 Tasks = Callable[..., Task]
 
@@ -39,6 +45,24 @@ def generate(given: Task, scales: dict[str, list[float]], **options: Any) -> tup
     return found, seen[0]
 
 
+def task_of(reference: Reference, inputs: Inputs) -> Task:
+    """A task of any network, without a budget that binds and without floors."""
+    base = make(reference)
+    structure = structure_of(base, reference, inputs)
+    model = CostModel.of(structure, base)
+    legal = LegalWidths.of(structure, WidthRules(minimum=0.0))
+    return Task(
+        structure=structure,
+        model=model,
+        legal=legal,
+        most=model.base.flops,
+        quantity="flops",
+        seed=0,
+        recipe=RECIPE,
+        num_images=NUM_IMAGES,
+    )
+
+
 def test_scores_are_the_raw_scales_without_their_signs(task: Tasks) -> None:
     found, _ = generate(task("Chain"), {"a.1.weight": [0.1, -0.5, 0.2, -0.9, 0.3]})
     assert found.ranking is not None and found.ranking.scope == "network"
@@ -51,6 +75,69 @@ def test_members_of_a_residual_stream_are_averaged_unnormalised(task: Tasks) -> 
     found, _ = generate(task("Residual"), scales)
     assert found.ranking is not None
     assert found.ranking.scores["stem.0"].tolist() == [15.5, 5.5, 5.5, 5.5, 6.5]
+
+
+def test_what_a_selection_takes_is_scored_by_the_batch_norm_before_it(task: Tasks) -> None:
+    scales = {"norm.weight": [0.3, -0.2, 2.0, -7.0, 0.1], "stem.1.weight": [9.0] * 5, "b.1.weight": [9.0] * 5}
+    found, _ = generate(task("Selecting", "0.8", WidthRules(minimum=0.0)), scales)
+    assert found.ranking is not None and found.keep is not None
+    assert found.ranking.scores["select"] == pytest.approx(np.array([0.3, 0.2, 2.0, 7.0, 0.1]))
+    assert {2, 3} <= set(found.keep["select"])
+
+
+class Narrowed(Selecting):
+    """A base network that selects already: three channels of five, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.select.index = torch.tensor([4, 0, 3])
+        self.a = conv(3, 7)
+
+
+def test_a_selection_of_the_base_is_scored_by_what_it_takes() -> None:
+    given = task_of(Reference("tests.generators.test_slimming:Narrowed", {}), image(3, 8, 8))
+    found, _ = generate(given, {"norm.weight": [0.3, -0.2, 2.0, -7.0, 0.1]})
+    assert found.ranking is not None
+    assert found.ranking.scores["select"] == pytest.approx(np.array([0.1, 0.3, 7.0]))
+
+
+@pytest.mark.parametrize(
+    ("network", "channels", "share", "kept"),
+    [
+        ("preresnet164", 12_112, 0.4, 7267),
+        ("preresnet164", 12_112, 0.6, 4844),
+        ("densenet40", 9360, 0.4, 5615),
+        ("densenet40", 9360, 0.6, 3743),
+    ],
+)
+def test_shared_streams_are_cut_to_the_papers_number_of_channels(
+    network: str, channels: int, share: float, kept: int
+) -> None:
+    """One threshold over all batch-norm scales; a layer keeps those above it [Liu2017's code]."""
+    reference = Reference(f"pruneas:{network}", {"selection": True})
+    given = dataclasses.replace(task_of(reference, image(3, 8, 8)), share=share)
+    generator = torch.Generator().manual_seed(1)
+    scales = {
+        f"{name}.weight": torch.rand(norm.num_features, generator=generator).tolist()
+        for name, norm in given.network().named_modules()
+        if isinstance(norm, nn.BatchNorm2d)
+    }
+    found, _ = generate(given, scales)
+    every = sorted(value for values in scales.values() for value in values)
+    threshold = every[int(len(every) * share)]
+    assert len(every) == int(given.model.base_widths.sum()) == channels
+    assert int(found.widths.sum()) == kept == channels - int(channels * share) - 1
+    widths = sorted(sum(value > threshold for value in values) for values in scales.values())
+    assert sorted(found.widths.tolist()) == widths
+    assert found.keep is not None
+    for name, values in scales.items():
+        layer = name.removesuffix(".weight")
+        group = (
+            "select"
+            if layer == "bn"
+            else layer.replace("bn1", "select").replace("bn2", "conv1").replace("bn3", "conv2")
+        )
+        assert found.keep[group] == [index for index, value in enumerate(values) if value > threshold]
 
 
 def test_one_threshold_cuts_the_whole_network(task: Tasks) -> None:

@@ -46,16 +46,37 @@ def complaint(name: str, **arguments: object) -> str:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_of_the_table_takes_small_images(name: str) -> None:
-    arguments = {"layout": [5, "M", 7]} if name == "vgg" else {"width": 0.125}
-    network = make(Reference(f"pruneas:{name}", arguments)).eval()
+    arguments = {"vgg": {"layout": [5, "M", 7]}, "resnet50": {}}.get(name, {"width": 0.125})
+    network = make(Reference(f"pruneas:{name}", {**arguments, "classes": 7})).eval()
     with torch.no_grad():
-        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 
 def test_torchvisions_networks_go_by_their_names() -> None:
     network = make(Reference("torchvision:squeezenet1_1", {"num_classes": 7}))
     assert network.classifier[1].out_channels == 7
     assert provider(Reference("torchvision:resnet18", {})).startswith("torchvision 0.")
+
+
+def test_timms_networks_go_by_their_names_with_or_without_a_tag() -> None:
+    pytest.importorskip("timm")
+    network = make(Reference("timm:test_resnet", {"num_classes": 7}))
+    assert network.fc.out_features == 7
+    assert provider(Reference("timm:test_resnet.r160_in1k", {})).startswith("timm ")
+    assert isinstance(make(Reference.parse("timm:test_resnet.r160_in1k(pretrained=False)")), nn.Module)
+    assert "there is no network called 'resnet_50'; did you mean" in complaint("timm:resnet_50")
+    assert "timm knows no tag 'mine' of resnet50" in complaint("timm:resnet50.mine")
+
+
+def test_weights_of_timms_own_are_refused() -> None:
+    pytest.importorskip("timm")
+    assert "pretrained: a network is made freshly initialised" in complaint("timm:test_resnet", pretrained=True)
+    assert "checkpoint_path: a network is made" in complaint("timm:test_resnet", checkpoint_path="weights.pth")
+
+
+def test_without_timm_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert complaint("timm:resnet18").endswith("timm is not installed: pip install 'pruneas[timm]'")
 
 
 def test_a_module_beside_the_data_is_found(beside: str) -> None:
@@ -67,7 +88,7 @@ def test_a_module_beside_the_data_is_found(beside: str) -> None:
 def test_near_names_are_offered() -> None:
     assert "there is no network called 'resnet65'; did you mean resnet56" in complaint("pruneas:resnet65")
     assert "did you mean resnet50" in complaint("torchvision:resnet_50")
-    assert "there are resnet110, resnet20, resnet32" in complaint("pruneas:xyzzy")
+    assert "there are densenet40, densenet_bc100, preresnet110" in complaint("pruneas:xyzzy")
 
 
 def test_what_is_missing_is_named(beside: str) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from pruneas.errors import RunError
+from pruneas.generators import METHODS
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, propose
 from pruneas.search.train import save_weights
 from pruneas.structure.build import build_widths
@@ -52,6 +53,18 @@ def test_slimming_meters_what_it_trains(givens):
     assert record.images == 120
     assert [(epoch.epoch, epoch.images) for epoch in told] == [(1, 60), (2, 60)]
     assert record.flops <= givens.most
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.needs & {"data", "training"}])
+def test_compute_is_recorded(givens, tmp_path, method):
+    record, _ = proposed(givens, method, tmp_path)
+    assert record.images >= 60 and record.seconds > 0
+    assert record.flops <= givens.most
+
+
+def test_no_more_images_are_read_than_are_asked_for(givens, tmp_path):
+    record, _ = proposed(givens, "taylor", tmp_path, images=20)
+    assert record.images == 32  # one batch
 
 
 def test_a_record_is_read_back_or_refused(givens, tmp_path):

@@ -21,6 +21,7 @@ from pruneas.search.train import (
 from pruneas.structure.build import build_widths
 from pruneas.training import DataSource, Outcome, Recipe
 from tests.nets import NETS, image
+from tests.structure.odd import Tied
 
 
 @pytest.fixture
@@ -50,6 +51,16 @@ def test_a_training_tells_its_epochs_and_reads_the_test_set_only_when_asked(trai
     assert tested.epochs[0]["validation_accuracy"] == found.epochs[0]["validation_accuracy"]
     assert 0 <= tested.test_accuracy <= 1
     assert (tmp_path / "w.safetensors").exists()
+
+
+def test_weights_that_are_shared_are_written_and_come_back_shared(tmp_path):
+    network = Tied()
+    save_weights(network, tmp_path / "w.safetensors")
+    again = Tied()
+    fit_to(again, read_weights(tmp_path / "w.safetensors"), "w.safetensors")
+    assert again.head.weight is again.table.weight
+    words = torch.arange(12).view(1, 12) % 11
+    assert torch.equal(again(words), network(words))
 
 
 def test_a_record_comes_back_from_json_as_it_was(training):

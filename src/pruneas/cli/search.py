@@ -61,7 +61,9 @@ def search(
     ] = False,
     network: Annotated[
         str | None,
-        typer.Option(help="pruneas:vgg16, torchvision:NAME or package.module:factory.", rich_help_panel=DATA),
+        typer.Option(
+            help="pruneas:vgg16, torchvision:NAME, timm:NAME or package.module:factory.", rich_help_panel=DATA
+        ),
     ] = None,
     input: Annotated[str | None, typer.Option(help="The shape of one input: 3,32,32.", rich_help_panel=DATA)] = None,
     data: Annotated[

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from pruneas.architecture import Inputs
-from pruneas.networks import examples
+from pruneas.errors import StructureError
+from pruneas.networks import examples, tensors_of
 
 MATRIX_PRODUCTS = ("linear", "addmm", "mm", "matmul", "bmm", "einsum", "baddbmm")
 
@@ -26,6 +27,17 @@ class Count:
     uncounted: Mapping[str, int]
 
 
+class _Tensors(nn.Module):
+    """A network that puts out its tensors alone: torch.jit takes no objects."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensors_of(self.network(*inputs)))
+
+
 def count(network: nn.Module, inputs: Inputs) -> Count:
     """Count one pass of a network over one of its inputs."""
     with warnings.catch_warnings():
@@ -37,10 +49,12 @@ def count(network: nn.Module, inputs: Inputs) -> Count:
         try:
             network.eval()
             first = next(network.parameters(), torch.empty(0))
-            analysis = FlopCountAnalysis(network, tuple(examples(inputs, device=first.device)))
+            analysis = FlopCountAnalysis(_Tensors(network), tuple(examples(inputs, device=first.device)))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             by_operator = {str(name): int(flops) for name, flops in analysis.by_operator().items()}
             uncounted = {str(name): int(times) for name, times in analysis.unsupported_ops().items()}
+        except Exception as error:
+            raise StructureError(f"fvcore cannot count the network: {type(error).__name__}: {error}") from error
         finally:
             for module, was in training:
                 module.training = was

@@ -9,13 +9,16 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from pruneas.errors import SpaceError
-from pruneas.generators import l1, slimming, uniform
+from pruneas.generators import fpgm, l1, random, regression, sfp, slimming, taylor, thinet, uniform
 from pruneas.generators.method import Generated, Method, Task
 from pruneas.generators.ranking import Ranking, walk
 
 __all__ = ["METHODS", "Generated", "Method", "Ranking", "Task", "find_methods", "walk"]
 
-METHODS: Mapping[str, Method] = {method.name: method for method in (uniform.METHOD, l1.METHOD, slimming.METHOD)}
+METHODS: Mapping[str, Method] = {
+    module.METHOD.name: module.METHOD
+    for module in (uniform, random, l1, fpgm, taylor, thinet, regression, sfp, slimming)
+}
 
 
 def find_methods(names: list[str], options: Mapping[str, Mapping[str, object]]) -> list[Method]:

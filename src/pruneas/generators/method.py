@@ -9,7 +9,6 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruneas.architecture import Architecture, Quantity
 from pruneas.cost.model import CostModel, Widths
@@ -17,6 +16,7 @@ from pruneas.cost.projection import uniform
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import StructureError
 from pruneas.generators.ranking import Ranking, walk, walk_share
+from pruneas.generators.scales import batch_norm_scales
 from pruneas.networks.weights import fit_to
 from pruneas.structure.build import Keep, build_widths
 from pruneas.structure.groups import Structure
@@ -92,6 +92,16 @@ class Task:
         if isinstance(value, str | bool):
             raise ValueError(f"option {name!r} must be a number, got {value!r}")
         return float(value)
+
+    def some_images(self, most: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of at most so many of the training images, at least one: no more are read than are used."""
+        assert self.images is not None
+        left = max(1, most)
+        for images, labels in self.images(batch_size):
+            yield images[:left], labels[:left]
+            left -= len(labels)
+            if left <= 0:
+                return
 
     def walk(self, ranking: Ranking) -> tuple[Widths, Keep]:
         """The widths that a ranking leaves at the budget, or at the share, and which channels they are."""
@@ -176,9 +186,8 @@ def _missing(task: Task) -> dict[Need, str]:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(task.structure.unremovable.items())[:3])
         missing["blocks"] = f"no residual branch can be taken out{f' ({reasons})' if reasons else ''}"
     network = build_widths(task.structure, task.structure.widths, seed=task.seed)
-    scales = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
-    has = {group.name for group in task.structure.groups if any(m.parameter in scales for m in group.members)}
-    without = [name for name in task.changing if name not in has]
+    scales = batch_norm_scales(task.structure, network)
+    without = [name for name in task.changing if not scales[name]]
     if without:
         missing["batch norm"] = f"groups without one: {', '.join(without[:4])}"
     return missing

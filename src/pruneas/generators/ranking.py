@@ -85,11 +85,13 @@ def walk_share(ranking: Ranking, model: CostModel, legal: LegalWidths, share: fl
     return widths, _kept(ranking, model, widths)
 
 
+def strongest(scores: Scores, width: int) -> list[int]:
+    """The channels of the highest scores, ascending; of equal ones the first."""
+    return sorted(np.argsort(-scores, kind="stable")[:width].tolist())
+
+
 def _kept(ranking: Ranking, model: CostModel, widths: Widths) -> Keep:
-    return {
-        group: sorted(np.argsort(-ranking.scores[group], kind="stable")[:width].tolist())
-        for group, width in zip(model.groups, widths, strict=True)
-    }
+    return {group: strongest(ranking.scores[group], width) for group, width in zip(model.groups, widths, strict=True)}
 
 
 def member_scores(
@@ -105,12 +107,57 @@ def member_scores(
     A residual stream has many members of different scale: with `normalise` each is divided by its own mean first. Where
     a channel takes several indices of a dimension, their mean counts. Shape (width,).
     """
-    index = list(structure.widths).index(group.name)
     total = np.zeros(group.width)
     for member in members:
-        values = score(member).detach().double().cpu().numpy()
-        layout = structure.layouts[member.parameter, member.dim]
-        mine = layout.groups == index
-        sums = np.bincount(layout.positions[mine], weights=values[mine], minlength=group.width) / member.multiplicity
+        sums = _channel_sums(structure, group, member, score(member)) / member.multiplicity
         total += sums / max(sums.mean(), 1e-12) if normalise else sums
     return total / len(members)
+
+
+def member_sums(
+    structure: Structure, group: Group, members: list[Member], values: Callable[[Member], torch.Tensor]
+) -> Scores:
+    """Sum over members, and over the indices that a channel takes in each, of `values`. Shape (width,)."""
+    total = np.zeros(group.width)
+    for member in members:
+        total += _channel_sums(structure, group, member, values(member))
+    return total
+
+
+def _channel_sums(structure: Structure, group: Group, member: Member, values: torch.Tensor) -> Scores:
+    """Sums by channel of values of a member's indices: (size of its dimension,) -> (width,)."""
+    layout = structure.layouts[member.parameter, member.dim]
+    mine = layout.groups == list(structure.widths).index(group.name)
+    sums = np.zeros(group.width)
+    np.add.at(sums, layout.positions[mine], values.detach().double().cpu().numpy()[mine])
+    return sums
+
+
+def producers(structure: Structure, group: Group) -> list[Member]:
+    """The learned members whose filters stand for a group's channels.
+
+    Those that produce the channels, first. Where none does (a learned vector), what goes along with them; depthwise
+    filters and hand-made scales are such, too. Readers come last.
+    """
+    learned = [member for member in group.members if member.parameter in structure.learned]
+    by_role = {role: [member for member in learned if member.role == role] for role in ("out", "along", "in")}
+    return next(members for members in by_role.values() if members)
+
+
+def filter_scores(
+    structure: Structure,
+    group: Group,
+    state: Mapping[str, torch.Tensor],
+    score: Callable[[torch.Tensor], torch.Tensor],
+) -> Scores:
+    """Scores of a group's channels by their filters, of mean 1, so that layers compare; `score` gives one a filter.
+
+    It is handed the filters of one member, (filters, weights each). Members vote with equal weight. Shape (width,).
+    """
+
+    def of(member: Member) -> torch.Tensor:
+        weight = state[member.parameter].detach().double().transpose(0, member.dim)
+        return score(weight.reshape(len(weight), -1))
+
+    scores = member_scores(structure, group, producers(structure, group), of, normalise=True)
+    return scores / max(float(scores.mean()), 1e-12)

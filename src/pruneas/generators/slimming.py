@@ -6,18 +6,22 @@ batch 64, rates 0.1, 0.01, 0.001), 0.066 in that of ResNets. With equal momentum
 any length, but a short training has fewer steps to resist it: on quarter-width VGG-16 and 12 epochs of 12,000 CIFAR-10
 images a pull of 0.66 ended at chance, 0.2 at 68.5 % with the paper's shape (early layers kept, the last ones cut
 hardest). So 0.2 is the default, and the spaces of the papers' length ask for the papers' own. Departures: a floor per
-layer (the paper has none and lets layers collapse), and a budget in place of a share of all channels.
+layer (the paper has none and lets layers collapse), and a budget in place of a share of all channels. Where shortcuts
+share channels, the paper selects: `selection=True` of the zoo's PreResNets and DenseNets. In networks without, channels
+of a shared stream are scored by the mean over the batch norms that see them.
 
 [Liu2017] Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519
 """
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruneas.generators.method import Generated, Method, Task
-from pruneas.generators.ranking import Ranking, member_scores
-from pruneas.structure.groups import Member
+from pruneas.generators.ranking import Ranking, Scores, member_scores
+from pruneas.generators.scales import batch_norm_scales
+from pruneas.structure.groups import Group, Member
 
 PULL = 0.2
 """lambda times the sum of the learning rate over all steps."""
@@ -27,22 +31,23 @@ def generate(task: Task) -> Generated:
     """Train the base network with the penalty, rank channels by |gamma|, and walk to the budget."""
     assert task.train is not None and task.recipe is not None
     network = task.network()
-    scales = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
-    members: dict[str, list[Member]] = {
-        group.name: [member for member in group.members if member.parameter in scales]
-        for group in task.structure.groups
-    }
+    scales = batch_norm_scales(task.structure, network)
     strength = task.option("pull", PULL) / task.recipe.total_learning_rate(task.num_images)
     task.train(network, penalty=lambda trained: strength * scale_norm(trained))
     state = network.state_dict()
-    scores = {
-        group.name: member_scores(
-            task.structure, group, members[group.name], lambda m: state[m.parameter].abs(), normalise=False
-        )
-        if members[group.name]
-        else torch.ones(group.width).double().numpy()  # cannot change, so it does not take part
-        for group in task.structure.groups
-    }
+
+    def scores_of(group: Group) -> Scores:
+        names = scales[group.name]
+
+        def size(member: Member) -> torch.Tensor:
+            values: torch.Tensor = state[names[member]].abs()
+            return values[state[member.parameter]] if member.parameter in task.structure.selections else values
+
+        if not names:
+            return np.ones(group.width)  # cannot change, so it does not take part
+        return member_scores(task.structure, group, list(names), size, normalise=False)
+
+    scores = {group.name: scores_of(group) for group in task.structure.groups}
     ranking = Ranking(scores=scores, scope="network")
     widths, keep = task.walk(ranking)
     return Generated(widths=widths, keep=keep, ranking=ranking)

@@ -4,17 +4,20 @@ import importlib
 import importlib.metadata
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_iter
 
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import NetworkError
-from pruneas.networks import resnet, vgg
+from pruneas.networks import densenet, preresnet, resnet, resnet50, vgg
 
 Factory = Callable[..., nn.Module]
 
@@ -27,6 +30,13 @@ NETWORKS: dict[str, Factory] = {
     "resnet32": resnet.resnet32,
     "resnet56": resnet.resnet56,
     "resnet110": resnet.resnet110,
+    "preresnet110": preresnet.preresnet110,
+    "preresnet164": preresnet.preresnet164,
+    "densenet40": densenet.densenet40,
+    "densenet_bc100": densenet.densenet_bc100,
+    "vgg16_gap": vgg.vgg16_gap,
+    "resnet50": resnet50.resnet50,
+    "preresnet50": preresnet.preresnet50,
 }
 
 
@@ -55,6 +65,15 @@ def examples(inputs: Inputs, *, batch: int = 1, device: torch.device | str = "cp
     return [torch.zeros(batch, *each.shape, dtype=types[each.dtype], device=device) for each in inputs]
 
 
+def tensors_of(output: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a network's output: nested, or in dataclasses and objects of its own."""
+    for leaf in tree_iter(output):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, nn.Module | type):
+            yield from tensors_of(vars(leaf))
+
+
 def provider(reference: Reference) -> str:
     """The package that a reference's factory comes from, with its version: 'torchvision 0.29.2'."""
     package = reference.name.partition(":")[0].partition(".")[0]
@@ -72,6 +91,8 @@ def _factory(reference: Reference) -> Factory:
         from torchvision import models
 
         return _from_table(reference, name, {known: models.get_model_builder(known) for known in models.list_models()})
+    if package == "timm":
+        return _from_timm(reference, name)
     if package.partition(".")[0] in sys.stdlib_module_names:
         raise NetworkError(f"network {reference}: {package!r} is of Python's own library, which makes no networks")
     if str(Path.cwd()) not in sys.path:  # a module beside the user's data, as other command-line tools find it
@@ -85,7 +106,7 @@ def _factory(reference: Reference) -> Factory:
     except ModuleNotFoundError as error:
         raise NetworkError(
             f"network {reference}: there is no module {error.name!r} here or among the installed packages; "
-            "zoo networks are written 'pruneas:NAME' or 'torchvision:NAME'"
+            "zoo networks are written 'pruneas:NAME', 'torchvision:NAME' or 'timm:NAME'"
         ) from error
     except AttributeError as error:
         raise NetworkError(f"network {reference}: module {package!r} has nothing called {name!r}") from error
@@ -98,6 +119,28 @@ def _factory(reference: Reference) -> Factory:
     if not callable(found):
         raise NetworkError(f"network {reference}: {name!r} must be callable, found {type(found).__name__}")
     return found
+
+
+def _from_timm(reference: Reference, name: str) -> Factory:
+    """What makes one of timm's networks, freshly initialised; a tag after a dot (`resnet50.a1_in1k`) sets its options.
+
+    Names of the hub (`hf-hub:...`) do not come here: a reference holds one colon.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise NetworkError(f"network {reference}: timm is not installed: pip install 'pruneas[timm]'") from error
+    for argument in ("pretrained", "checkpoint_path"):
+        if reference.arguments.get(argument):
+            raise NetworkError(
+                f"network {reference}: {argument}: a network is made freshly initialised, and given its weights "
+                "by --weights FILE"
+            )
+    plain, _, tag = name.partition(".")
+    _from_table(reference, plain, dict.fromkeys(timm.list_models(), nn.Identity))
+    if tag and name not in timm.list_pretrained(f"{plain}.*"):
+        raise NetworkError(f"network {reference}: timm knows no tag {tag!r} of {plain}")
+    return partial(timm.create_model, name)
 
 
 def _from_table(reference: Reference, name: str, table: dict[str, Factory]) -> Factory:

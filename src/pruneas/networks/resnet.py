@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pruneas.networks.initial import initialise, scaled
+
 
 class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -34,7 +36,7 @@ class ResNet(nn.Module):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth must be 6n + 2 with n of at least 1 (20, 32, 56, 110), got {depth}")
-        widths = [max(1, round(base * width)) for base in (16, 32, 64)]
+        widths = [scaled(base, width) for base in (16, 32, 64)]
         self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(widths[0])
         blocks: list[nn.Module] = []
@@ -46,9 +48,7 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(before, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (n, channels, h, w) -> logits (n, classes)."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from pruneas.architecture import Budget
-from pruneas.config import Space
+from pruneas.config import Finalists, Generators, Search, Space
 from pruneas.errors import RunError
 from pruneas.files import write_text
 
@@ -70,6 +70,13 @@ def settings(space: Space) -> dict[str, Any]:
     budget = Budget.parse(space.budget)
     prefix = "params=" if budget.quantity == "params" else ""
     return found | {"budget": str(budget) if budget.share is None else f"{prefix}{budget.share}"}
+
+
+def settled(space: Space) -> Space:
+    """The space of work that has no search: without what only a search and its budget depend on."""
+    return space.model_copy(
+        update={"budget": "1.0", "generators": Generators(), "search": Search(), "finalists": Finalists()}
+    )
 
 
 def default_folder(space: Space) -> Path:

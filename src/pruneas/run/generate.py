@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pruneas import interrupts
 from pruneas.architecture import Architecture, Budget
-from pruneas.config import Finalists, Generators, Search, Space
+from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.files import replacing
 from pruneas.progress import Observer
-from pruneas.run.folder import held, prepare, settings
+from pruneas.run.folder import held, prepare, settings, settled
 
 
 def generate(
@@ -40,7 +40,7 @@ def generate(
     """
     named = {str(budget): budget for budget in map(Budget.parse, budgets)}
     folder = run if run is not None else _default_folder(space)
-    kept = _settled(space)
+    kept = settled(space)
     observer.stage("start", "loading torch", 0)
 
     with interrupts.held_back():
@@ -76,15 +76,8 @@ def generate(
         return {name: _copied(path, out if len(paths) == 1 else _named(out, name)) for name, path in paths.items()}
 
 
-def _settled(space: Space) -> Space:
-    """What the base network and the methods' folder depend on: neither budget nor search, nor which method it is."""
-    return space.model_copy(
-        update={"budget": "1.0", "generators": Generators(), "search": Search(), "finalists": Finalists()}
-    )
-
-
 def _default_folder(space: Space) -> Path:
-    digest = hashlib.sha256(json.dumps(settings(_settled(space)), sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(settings(settled(space)), sort_keys=True).encode()).hexdigest()[:8]
     return Path("runs") / f"{space.name}-generate-{digest}"
 
 

@@ -138,7 +138,7 @@ class Generation:
                 write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
 
     def _save(self, target: str, record: GeneratorRecord) -> None:
-        architecture = describe(self.s.structure, record.widths, record.removed)
+        architecture = describe(self.s.structure, record.widths, record.removed, record.keep)
         write_text(self.architecture(record.method, target), architecture.to_json() + "\n")
         write_json(self._path(record.method, target), record.to_json())
 

@@ -144,7 +144,8 @@ def check_givens(folder: Path, facts: Mapping[str, Any]) -> None:
         return
     before = read_json(path)
     names = {"data": "the images", "structure": "the network", "weights": "the given weights", "device": "the device"}
-    changed = [text for key, text in names.items() if key in before and before[key] != facts[key]]
+    names |= {"architecture": "the architecture", "arm": "the arm"}
+    changed = [text for key, text in names.items() if key in before and before[key] != facts.get(key)]
     if changed:
         raise RunError(
             f"{folder}: {' and '.join(changed)} changed since the run began; use --fresh to begin anew, or put "

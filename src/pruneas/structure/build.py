@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
 from pruneas.networks import examples, make, provider
 from pruneas.structure.blocks import find_blocks, shortcut_of
-from pruneas.structure.dye import has_dyes, trace_network
+from pruneas.structure.dye import dyeable, trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
+from pruneas.structure.held import set_values
 from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
 
 Keep = Mapping[str, Sequence[int]]
@@ -29,13 +31,20 @@ def analyse(network: Reference, inputs: Inputs) -> Structure:
     Raises NetworkError where it cannot be made and StructureError where it cannot be traced.
     """
     with torch.random.fork_rng(devices=[]):
-        return structure_of(make(network), network, inputs)
+        with uninitialised():
+            module = make(network)
+        return structure_of(module, network, inputs)
 
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise StructureError(
+            f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
+        )
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: tuple(tensor.shape) for name, tensor in named.items() if has_dyes(tensor)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in dyeable(module).items()}
     try:
         with torch.random.fork_rng(devices=[]):  # some networks draw numbers of their own
             trace = trace_network(module, examples(inputs))
@@ -46,12 +55,21 @@ def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Struc
     aliases = {name: first[id(tensor)] for name, tensor in every if name not in named}
     learned = frozenset(name for name, _ in module.named_parameters())
     blocks = find_blocks(trace.record, named, {*aliases, *aliases.values()})
-    return replace(find_groups(trace, network, inputs, shapes, learned, blocks), aliases=aliases)
+    indices = [name for name in shapes if not named[name].is_floating_point()]
+    selections = {name: trace.record.source(name.rpartition(".")[0]) for name in indices}
+    found = find_groups(trace, network, inputs, shapes, learned, blocks)
+    return replace(found, aliases=aliases, selections=selections)
 
 
-def describe(structure: Structure, widths: Mapping[str, int], removed: Collection[str] = ()) -> Architecture:
-    """The architecture of these widths, without the branches of the removed blocks."""
+def describe(
+    structure: Structure, widths: Mapping[str, int], removed: Collection[str] = (), keep: Keep | None = None
+) -> Architecture:
+    """The architecture of these widths, without the branches of the removed blocks.
+
+    `keep`, where given, says what channel selections take; without it, the first channels.
+    """
     gone = structure.without(removed)
+    chosen = {name: keep[name] for name in structure.widths if name in structure.selecting - gone} if keep else {}
     return Architecture(
         network=structure.network,
         provider=provider(structure.network),
@@ -59,6 +77,9 @@ def describe(structure: Structure, widths: Mapping[str, int], removed: Collectio
         structure=structure.fingerprint,
         widths={name: int(widths[name]) for name in structure.widths if name not in gone},
         removed=tuple(block.name for block in structure.blocks if block.name in removed),
+        selections={
+            name: tuple(map(int, kept)) for name, kept in chosen.items() if list(kept) != list(range(len(kept)))
+        },
     )
 
 
@@ -74,16 +95,28 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
             f"structure {architecture.structure}; {provider(architecture.network)} here gives {structure.fingerprint}. "
             "Install the version it was made with"
         )
-    return build_widths(structure, architecture.widths, architecture.removed, seed=seed)
+    unselected = sorted(set(architecture.selections) - structure.selecting)
+    if unselected:
+        raise ArchitectureError(
+            f"architecture of {architecture.network}: selections: no channel selection puts out {', '.join(unselected)}"
+        )
+    return build_widths(structure, architecture.widths, architecture.removed, architecture.selections, seed=seed)
 
 
 def build_widths(
-    structure: Structure, widths: Mapping[str, int], removed: Collection[str] = (), *, seed: int | None = None
+    structure: Structure,
+    widths: Mapping[str, int],
+    removed: Collection[str] = (),
+    keep: Keep | None = None,
+    *,
+    seed: int | None = None,
 ) -> nn.Module:
     """Replay the factory at these widths, then take out the branches of the removed blocks.
 
-    Groups that only removed branches hold need no width. Raises ArchitectureError for widths that are missing, unknown
-    or outside of [1, base] and for unknown blocks, StructureError where the network's own code does not allow them.
+    Groups that only removed branches hold need no width. Channel selections take the channels that `keep` says, the
+    first ones without it; what it says of other groups makes no difference to a new network. Raises ArchitectureError
+    for widths that are missing, unknown or outside of [1, base], for selections that do not fit them and for unknown
+    blocks, StructureError where the network's own code does not allow them.
     """
     complaints = [f"unknown group {name!r}" for name in widths if name not in structure.widths]
     complaints += [
@@ -96,6 +129,13 @@ def build_widths(
         found = widths.get(group.name)
         if found is None or not 1 <= found <= group.width:
             complaints.append(f"group {group.name!r}: width must be in 1..{group.width}, found {found}")
+        elif keep and group.name in keep and group.name in structure.selecting:
+            kept = list(keep[group.name])
+            if len(kept) != found or kept != sorted(set(kept) & set(range(group.width))):
+                complaints.append(
+                    f"group {group.name!r}: its selection must hold {found} of 0..{group.width - 1}, ascending, found "
+                    f"{str(kept)[:60]}"
+                )
     if complaints:
         raise ArchitectureError(f"architecture of {structure.network}: " + "; ".join(complaints))
     shapes = shapes_at(structure, widths)
@@ -125,10 +165,15 @@ def build_widths(
             f"network {structure.network}: its factory made {len(layers)} layers, then {len(replayed)}: "
             "it must make the same layers each time"
         )
+    _set_held(structure, network, widths)
     for block in structure.blocks:
         if block.name in removed:
             network.set_submodule(block.name, shortcut_of(network.get_submodule(block.name), block))
     gone = structure.parameters_of(removed)
+    chosen = {name: kept for name, kept in (keep or {}).items() if name in structure.selecting}
+    stay = surviving(structure, {**leading(structure, widths), **chosen})
+    for name in structure.selections.keys() - gone:
+        network.get_buffer(name).data = _cut(name, base.get_buffer(name), stay).clone()
     _slice_hand_made(structure, network, widths, {name: shape for name, shape in shapes.items() if name not in gone})
     return network
 
@@ -184,6 +229,14 @@ def _cut(name: str, tensor: torch.Tensor, indices: Mapping[Dimension, npt.NDArra
         if (name, dim) in indices:
             tensor = tensor.index_select(dim, torch.from_numpy(indices[name, dim]).to(tensor.device))
     return tensor
+
+
+def _set_held(structure: Structure, network: nn.Module, widths: Mapping[str, int]) -> None:
+    """Give modules that hold sizes as integers those of these widths."""
+    base = np.array([group.width for group in structure.groups], dtype=np.int64)
+    vector = np.array([widths[group.name] for group in structure.groups], dtype=np.int64)
+    forms = [(held.derivation, held.size.constant, held.size.coefficients) for held in structure.held]
+    set_values(network, [(how, int(c + each @ base), int(c + each @ vector)) for how, c, each in forms])
 
 
 def _slice_hand_made(

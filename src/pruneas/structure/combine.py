@@ -1,17 +1,21 @@
 """The operators that combine dimensions, and what they cost: convolutions, matrix products, normalisations.
 
-They bind a parameter to the dimension of the tensor that it reads, and put out the dyes of what they produce. Each is
-counted under the name and with the formula of fvcore's handler, so that the closed form can be held against it.
+They bind a parameter to the dimension of the tensor that it reads, and put out the dyes of what they produce; dyes
+along other dimensions pass. Each is counted under the name and with the formula of fvcore's handler, so that the closed
+form can be held against it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils._pytree import tree_iter, tree_map
 
-from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Trace, compact, user_line, varying
+from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Planes, Trace, compact, dyed, to_meta, user_line, varying
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -20,14 +24,11 @@ Keywords = dict[str, Any]
 
 def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
     inputs, weight, bias, _, _, _, transposed, _, groups = args[:9]
-    if not isinstance(weight, DyeTensor) or not isinstance(inputs, DyeTensor):
-        return NotImplemented
-    channels = _channels(trace, inputs, 1)
-    rows, columns = weight.along(0), weight.along(1)
+    channels, rows, columns = along(inputs, 1), along(weight, 0), along(weight, 1)
     if channels is None or rows is None or columns is None:
         return NotImplemented
     for dim in range(2, weight.ndim):
-        kernel = weight.along(dim)
+        kernel = along(weight, dim)
         if kernel is not None and kernel.any():
             trace.freeze(kernel, KERNEL)
     # The weight is (out, in / groups, ...), or (in, out / groups, ...) where transposed.
@@ -38,9 +39,10 @@ def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywo
     else:
         trace.tie(channels, groups if weight.shape[1] > 1 or transposed else 1)
         if weight.shape[1] == 1 and not transposed:  # depthwise: filter o sees channel o // multiplier alone
-            multiplier = len(rows) // len(channels)
-            _bind(trace, np.repeat(channels, multiplier), rows)
-            out_of = rows
+            each = np.repeat(channels, len(rows) // len(channels))
+            if rows.any():
+                _bind(trace, each, rows)
+            out_of = rows = np.where(rows == 0, each, rows)  # one filter for all of them has no dyes of its own
         elif transposed:
             _bind(trace, channels, rows)
             trace.tie(rows, groups)
@@ -53,60 +55,188 @@ def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywo
             out_of = rows
     if isinstance(bias, DyeTensor):
         trace.unite(out_of, _or_zeros(bias.along(0), out_of))
-    places = int(np.prod((inputs if transposed else out).shape[2:])) * int(np.prod(weight.shape[2:]))
-    trace.counted("conv", places, rows, columns)
-    return (_plane(out_of, 1, out.shape),)
+    others = _passing(trace, inputs, out.shape, 1)
+    seen = inputs.shape if transposed else out.shape
+    places = [extent for dim, extent in extents(trace, others, seen).items() if dim >= 2]
+    count(trace, "conv", seen[0] * int(np.prod(weight.shape[2:])), [*places, rows, columns])
+    return (channel_plane(out_of, 1, out.shape), *others)
 
 
-def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords, *, counted: bool = True) -> Any:
+    """(..., m, k) @ (..., k, n), or with a vector on the right.
+
+    With a weight on one side it binds that weight's k to the other side's. Two activations are an attention, whose code
+    holds the number of heads: what they contract cannot change.
+    """
     a, b = args[-2:]
-    if not isinstance(a, DyeTensor) or not isinstance(b, DyeTensor):
+    inner, columns = (0, None) if b.ndim == 1 else (b.ndim - 2, b.ndim - 1)
+    left, right = along(a, -1), along(b, inner)
+    if is_activation(a) and is_activation(b):
+        if a.shape[-1] > 1 and (left is None or right is None or left.any() or right.any()):
+            if counted:
+                count(trace, "linear", a.numel() * b.shape[-1], [])
+            return frozen(trace, [a, b], f"a product of two activations ({user_line()})", out.shape)
+        left = right = np.zeros(a.shape[-1], dtype=np.int64)
+    elif left is None or right is None:
         return NotImplemented
-    left, right, columns = _channels(trace, a, a.ndim - 1), b.along(0), b.along(1)
-    if left is None or right is None or columns is None:
-        return NotImplemented
-    _bind(trace, left, right)
-    trace.weights.append((columns, right))
-    if len(args) == 3 and isinstance(args[0], DyeTensor):
-        trace.unite(columns, _or_zeros(args[0].along(-1), columns))
-    trace.counted("linear", int(np.prod(a.shape[:-1])), right, columns)
-    return (_plane(columns, -1, out.shape),)
+    else:
+        _bind(trace, left, right)
+        _bind(trace, right, left)
+    planes: list[torch.Tensor] = []
+    if isinstance(a, DyeTensor):
+        first = _passing(trace, a, None, a.ndim - 1)
+        planes += [p.narrow(-1, 0, 1) if columns is not None else p[..., 0] for p in first]
+    if isinstance(b, DyeTensor) and columns is not None:
+        planes += [plane.narrow(inner, 0, 1) for plane in _passing(trace, b, None, inner)]
+    joined: list[torch.Tensor] = []
+    for plane in planes:
+        join(trace, joined, plane.expand(out.shape))
+    weight, rows = (b, columns) if is_activation(a) or not is_activation(b) else (a, a.ndim - 2)
+    if isinstance(weight, DyeTensor) and rows is not None:
+        produced = weight.along(rows)
+        if produced is not None:
+            trace.weights.append((produced, right))
+            if len(args) == 3 and isinstance(args[0], DyeTensor):
+                trace.unite(produced, _or_zeros(args[0].along(-1), produced))
+    if counted:
+        inside = left if left.any() else right
+        count(trace, "linear", 1, [*extents(trace, joined, out.shape).values(), inside])
+    return tuple(joined)
 
 
 def _batch_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     inputs, *tensors = args[:5]
-    channels = _channels(trace, inputs, 1)
+    channels = inputs.along(1) if isinstance(inputs, DyeTensor) else None
     if channels is None:
         return NotImplemented
     _bind_vectors(trace, channels, tensors)
-    affine = 2 if isinstance(tensors[0], DyeTensor) else 1
-    trace.counted("batch_norm", affine * (inputs.numel() // max(1, inputs.shape[1])), _named(channels, tensors))
-    return inputs.planes if any(channels) else (_plane(_named(channels, tensors), 1, inputs.shape),)
+    # Where it takes the statistics of what it sees (weights that are standardised), fvcore counts those, too.
+    kept = isinstance(tensors[2], torch.Tensor) and args[5] is not True
+    factor = (2 if kept else 5) if isinstance(tensors[0], torch.Tensor) else (1 if kept else 4)
+    planes = (
+        inputs.planes if any(channels) else (*inputs.planes, channel_plane(_named(channels, tensors), 1, inputs.shape))
+    )
+    reason = None if is_activation(inputs) else KERNEL  # a weight's kernel goes along with its columns
+    count(trace, "batch_norm", factor, extents(trace, planes, inputs.shape, reason).values())
+    return planes
 
 
 def _layer_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     inputs, shape, *tensors = args[:4]
-    if len(shape) != 1:
+    if not isinstance(inputs, DyeTensor):
         return NotImplemented
-    channels = _channels(trace, inputs, inputs.ndim - 1)
-    if channels is None:
-        return NotImplemented
-    _bind_vectors(trace, channels, tensors)
-    affine = 5 if isinstance(tensors[0], DyeTensor) else 4
-    trace.counted("layer_norm", affine * (inputs.numel() // max(1, inputs.shape[-1])), channels)
+    channels = inputs.along(-1) if len(shape) == 1 else None
+    if channels is not None:
+        _bind_vectors(trace, channels, tensors)
+    else:  # over channels and places
+        for plane in (plane for tensor in tensors if isinstance(tensor, DyeTensor) for plane in tensor.planes):
+            mine = plane.expand(inputs.shape)
+            if any(varying(other) == varying(mine) for other in inputs.planes):
+                join(trace, list(inputs.planes), mine)
+            else:
+                freeze_places(trace, mine)
+    count(trace, "layer_norm", _normal(tensors), extents(trace, inputs.planes, inputs.shape).values())
     return inputs.planes
 
 
 def _group_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     inputs, weight, bias, *_, groups, _ = args
-    channels = _channels(trace, inputs, 1)
+    channels = inputs.along(1) if isinstance(inputs, DyeTensor) else None
     if channels is None:
         return NotImplemented
     trace.tie(channels, groups)
     _bind_vectors(trace, channels, (weight, bias))
-    affine = 5 if isinstance(weight, DyeTensor) else 4
-    trace.counted("group_norm", affine * (inputs.numel() // max(1, inputs.shape[1])), channels)
+    count(trace, "group_norm", _normal([weight]), extents(trace, inputs.planes, inputs.shape).values())
     return inputs.planes
+
+
+def _normal(tensors: Sequence[Any]) -> int:
+    """What fvcore counts for each element of a normalisation: one less without a scale."""
+    return 5 if isinstance(tensors[0], torch.Tensor) else 4
+
+
+def _embedding(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    weight = args[0]
+    entries, features = along(weight, 0), along(weight, 1)
+    if entries is None or features is None:
+        return NotImplemented
+    trace.freeze(entries, f"the number of entries of a table ({user_line()})")
+    trace.weights.append((features, entries))
+    return (channel_plane(features, -1, out.shape),)
+
+
+def _bilinear(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """sum over i and j of weight[o, i, j] * a[i] * b[j], as `torch.nn.functional.bilinear` writes it."""
+    a, weight, b = args[:3]
+    if (args[3:7]) != ([1, 3], [0], [1, 2], [2, 3]) or not isinstance(weight, DyeTensor):
+        return NotImplemented
+    rows, first, second = (weight.along(dim) for dim in range(3))
+    left, right = along(a, -1), along(b, -1)
+    if any(each is None for each in (rows, first, second, left, right)):
+        return NotImplemented
+    assert rows is not None and first is not None and second is not None and left is not None and right is not None
+    _bind(trace, left, first)
+    _bind(trace, right, second)
+    trace.freeze(second, f"a weight is priced with two sizes that change, this is its third ({user_line()})")
+    trace.weights.append((rows, np.concatenate([first, second])))
+    return (channel_plane(rows, -1, out.shape),)
+
+
+def _attention(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+    tensors = list(dyed((args, kwargs)))
+    return frozen(trace, tensors, f"a product of two activations ({user_line()})", out[0].shape)
+
+
+# What they share -----------------------------------------------------------------------------------------------------
+
+
+def frozen(trace: Trace, tensors: Iterable[DyeTensor], reason: str, shape: Sequence[int]) -> Planes:
+    """What an operator puts out that freezes all it reads: one dye that stands for the reason."""
+    dyes = np.concatenate([*(tensor.dyes() for tensor in tensors), np.zeros(0, dtype=np.int64)])
+    mark = trace.freeze(dyes, reason)
+    return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(tuple(shape)),)
+
+
+def is_activation(tensor: Any) -> bool:
+    """Whether a tensor depends on the network's input; not so weights and what is made of weights alone."""
+    return isinstance(tensor, DyeTensor) and tensor.step != 0
+
+
+def along(tensor: torch.Tensor, dim: int) -> Ids | None:
+    """The dyes of a dimension (size,), as `DyeTensor.along`.
+
+    A constant has none, nor has what was made of one channel alone: no size depends on it.
+    """
+    if isinstance(tensor, DyeTensor) and not (tensor.shape[dim] > 1 and is_single(tensor)):
+        return tensor.along(dim)
+    return np.zeros(tensor.shape[dim], dtype=np.int64)
+
+
+def is_single(tensor: DyeTensor) -> bool:
+    """Whether a tensor has one dye alone, of a channel, not of a reason why it is frozen."""
+    if len(tensor.planes) != 1 or not tensor.numel() or varying(tensor.planes[0]):
+        return False
+    return int(tensor.planes[0][(0,) * tensor.ndim]) not in tensor.tracing.frozen
+
+
+def join(trace: Trace, planes: list[torch.Tensor], plane: torch.Tensor) -> None:
+    """Unite a plane with the one that runs along the same dimensions, or add it to them."""
+    runs = varying(plane)
+    for index, other in enumerate(planes):
+        theirs = varying(other)
+        if runs == theirs:
+            # Compare on the part of the shape where they differ; the rest repeats.
+            cut = tuple(slice(None) if d in runs else slice(0, 1) for d in range(plane.ndim))
+            a, b = plane[cut].contiguous(), other[cut].contiguous()
+            trace.unite(a.numpy().ravel(), b.numpy().ravel())
+            planes[index] = torch.where(b != 0, b, a).expand(plane.shape)
+            return
+        if runs & theirs:
+            # One mixes dimensions that the other keeps apart: unite element by element.
+            trace.unite(plane.reshape(-1).numpy(), other.reshape(-1).numpy())
+            planes[index] = torch.where(other != 0, other, plane)
+            return
+    planes.append(plane)
 
 
 def _bind(trace: Trace, inputs: Ids, parameter: Ids) -> None:
@@ -136,34 +266,185 @@ def _named(channels: Ids, tensors: Sequence[Any]) -> Ids:
     return channels
 
 
-def _channels(trace: Trace, tensor: DyeTensor, dim: int) -> Ids | None:
-    """The dyes of the dimension that an operator combines or scales; None where it is mixed with others.
+def _passing(trace: Trace, tensor: Any, shape: Sequence[int] | None, dim: int) -> Planes:
+    """The planes of a tensor that do not run along `dim`, for an output of this shape (None: the tensor's own).
 
-    Dyes that run along other dimensions (position embeddings) are of places, whose number is the input's: frozen.
+    What changes its size on the way (the places of a convolution that strides) is of places, not channels: frozen.
     """
-    channels = tensor.along(dim)
-    if channels is not None:
-        for plane in tensor.planes:
-            if varying(plane) - {dim}:
-                trace.freeze(np.unique(compact(plane).numpy()), f"it belongs to places, not channels ({user_line()})")
-    return channels
+    passing: list[torch.Tensor] = []
+    for plane in tensor.planes if isinstance(tensor, DyeTensor) else ():
+        varies = varying(plane)
+        if not varies or dim in varies:
+            continue
+        if shape is None:
+            passing.append(plane)
+        elif all(shape[other] == tensor.shape[other] for other in varies):
+            cut = tuple(slice(None) if other in varies else slice(0, 1) for other in range(tensor.ndim))
+            passing.append(plane[cut].expand(tuple(shape)))
+        else:
+            freeze_places(trace, plane)
+    return tuple(passing)
 
 
-def _plane(dyes: Ids, dim: int, shape: Sequence[int]) -> torch.Tensor:
+def freeze_places(trace: Trace, plane: torch.Tensor, reason: str | None = None) -> None:
+    """The dyes of a plane cannot change: the number of places is the input's."""
+    trace.freeze(np.unique(compact(plane).numpy()), reason or f"it belongs to places, not channels ({user_line()})")
+
+
+def extents(
+    trace: Trace, planes: Iterable[torch.Tensor], shape: Sequence[int], reason: str | None = None
+) -> dict[int, Ids]:
+    """The dyes of every dimension of a tensor, zeros where it has none: what its size is made of.
+
+    A size that mixes dimensions, or several dyes, is no sum: all but one of them cannot change.
+    """
+    found = {dim: np.zeros(size, dtype=np.int64) for dim, size in enumerate(shape)}
+    for plane in planes:
+        varies = sorted(varying(plane))
+        if len(varies) == 1 and not found[varies[0]].any():
+            cut = tuple(slice(None) if dim == varies[0] else 0 for dim in range(plane.ndim))
+            found[varies[0]] = plane[cut].numpy().astype(np.int64)
+        elif varies:
+            freeze_places(trace, plane, reason)
+    return found
+
+
+def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids]) -> None:
+    """Count factor * the product of some sizes. At most two of them can change: of more, the first cannot."""
+    changing: list[Ids] = []
+    for extent in extents:
+        if extent.any():
+            changing.append(extent)
+        else:
+            factor *= len(extent)
+    for extra in changing[:-2]:
+        trace.freeze(extra, f"it belongs to places, not channels ({user_line()})")
+        factor *= len(extra)
+    a, b = [*changing[-2:], None, None][:2]
+    trace.counted(kind, factor, np.zeros(1, dtype=np.int64) if a is None else a, b)
+
+
+def channel_plane(dyes: Ids, dim: int, shape: Sequence[int]) -> torch.Tensor:
     """A plane that holds these dyes along one dimension."""
     view = [len(dyes) if d == dim % len(shape) else 1 for d in range(len(shape))]
     return torch.from_numpy(np.ascontiguousarray(dyes)).view(view).expand(tuple(shape))
 
 
-def _pooled_to_one(inputs: Any, output_size: Any, *_: Any, **__: Any) -> None:
-    """fvcore counts adaptive pooling one per input element; ATen shows a pooling to one place as a plain mean."""
+# Functions that fvcore counts otherwise than the operators they are made of ------------------------------------------
+
+
+def _whole(formula: Callable[..., None]) -> Callable[..., Any]:
+    """Run a function without counting its parts, then count it by itself."""
+
+    def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        trace = next(dyed((args, kwargs))).tracing
+        operations = trace.record.operations
+        before = len(operations)
+        out = run()
+        del operations[before:]
+        formula(trace, out, *args, **kwargs)
+        last = len(trace.record.steps) - 1
+        operations[before:] = [replace(operation, step=last) for operation in operations[before:]]
+        return out
+
+    return seen
+
+
+def _nothing(trace: Trace, out: Any, *args: Any, **kwargs: Any) -> None:
+    """What fvcore does not know."""
+
+
+def _each_input(trace: Trace, out: Any, inputs: Any, *_: Any, **__: Any) -> None:
     if isinstance(inputs, DyeTensor):
-        channels = inputs.along(1)
-        dyes = compact(inputs.planes[0]).numpy().ravel().astype(np.int64) if channels is None else channels
-        inputs.tracing.counted("adaptive_avg_pool2d", inputs.numel() // max(1, len(dyes)), dyes)
+        count(trace, "adaptive_avg_pool2d", 1, extents(trace, inputs.planes, inputs.shape).values())
 
 
-SEEN: Mapping[Any, Callable[..., None]] = {F.adaptive_avg_pool2d: _pooled_to_one}
+def _instance_norm(
+    trace: Trace, out: Any, inputs: Any, mean: Any = None, var: Any = None, *rest: Any, **kw: Any
+) -> None:
+    # fvcore looks for the scale where the function has it.
+    weight = kw.get("weight", rest[0] if rest else None)
+    count(trace, "instance_norm", _normal([weight]), extents(trace, inputs.planes, inputs.shape).values())
+
+
+def _matmul_of(trace: Trace, out: Any, a: Any, b: Any, **_: Any) -> None:
+    """The left side's size times the columns, whatever is broadcast."""
+    sizes = [extents(trace, side.planes if isinstance(side, DyeTensor) else (), side.shape) for side in (a, b)]
+    count(trace, "linear", 1, [*sizes[0].values(), sizes[1][b.ndim - 1]])
+
+
+def _einsum(trace: Trace, out: Any, equation: Any, *operands: Any) -> None:
+    """fvcore rounds what it counts to four digits, which no closed form does: none of the sizes can change."""
+    tensors = [leaf for leaf in tree_iter(operands) if isinstance(leaf, torch.Tensor)]
+    dyes = [tensor.dyes() for tensor in tensors if isinstance(tensor, DyeTensor)]
+    trace.freeze(np.concatenate(dyes), f"einsum, whose count fvcore rounds ({user_line()})")
+    report = np.einsum_path(equation, *[np.broadcast_to(0.0, t.shape) for t in tensors], optimize="optimal")[1]
+    line = next(line for line in report.split("\n") if "optimized flop" in line.lower())
+    count(trace, "linear", int(float(line.split(":")[-1]) // 2), [])
+
+
+def _convolved(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+    """fvcore does not know convolutions whose padding is a word."""
+    padding = kwargs.get("padding", args[4] if len(args) > 4 else 0)
+    return _whole(_nothing)(run, *args, **kwargs) if isinstance(padding, str) else run()
+
+
+def _heads(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+    """PyTorch's multi-head attention holds the size of what it reads."""
+    tensors = list(dyed((args, kwargs)))
+    frozen(tensors[0].tracing, tensors, f"multi-head attention holds its sizes ({user_line()})", ())
+    return run()
+
+
+def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Recurrent layers hold the sizes of what they read and put out; fvcore does not count them."""
+
+    def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        tensors = list(dyed((args, kwargs)))
+        trace = tensors[0].tracing
+        reason = f"a recurrent layer holds its sizes ({user_line()})"
+        step = trace.record.step(function.__name__, [tensor.step for tensor in tensors], ())
+        return tree_map(
+            lambda leaf: DyeTensor(leaf.shape, frozen(trace, tensors, reason, leaf.shape), trace, step=step),
+            function(*to_meta(args), **to_meta(kwargs)),
+        )
+
+    return seen
+
+
+def _among_neighbours(run: Callable[[], Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    """Each channel is divided by what is around it, however many there are."""
+    step = inputs.tracing.record.step("local_response_norm", [inputs.step], inputs.shape)
+    return DyeTensor(inputs.shape, inputs.planes, inputs.tracing, dtype=inputs.dtype, step=step)
+
+
+RECURRENT = (
+    torch.lstm,
+    torch.gru,
+    torch.rnn_tanh,
+    torch.rnn_relu,
+    torch.lstm_cell,
+    torch.gru_cell,
+    torch.rnn_tanh_cell,
+    torch.rnn_relu_cell,
+)
+SEEN: Mapping[Any, Callable[..., Any]] = {
+    F.adaptive_avg_pool2d: _whole(_each_input),
+    F.instance_norm: _whole(_instance_norm),
+    torch.conv1d: _convolved,
+    torch.conv2d: _convolved,
+    torch.conv3d: _convolved,
+    torch.matmul: _whole(_matmul_of),
+    torch.Tensor.matmul: _whole(_matmul_of),
+    torch.Tensor.__matmul__: _whole(_matmul_of),
+    torch.Tensor.__rmatmul__: _whole(lambda trace, out, a, b: _matmul_of(trace, out, b, a)),
+    torch.einsum: _whole(_einsum),
+    F.scaled_dot_product_attention: _whole(_nothing),
+    F.multi_head_attention_forward: _heads,
+    F.local_response_norm: _among_neighbours,
+    **{function: _recurrent(function) for function in RECURRENT},
+}
+"""Functions that are looked at as wholes, for they reach ATen in parts; called with what runs them."""
 
 BATCH_NORMS = {
     aten.native_batch_norm,
@@ -178,7 +459,19 @@ COMBINATIONS: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
     aten.convolution: _convolution,
     aten.addmm: _matmul,
     aten.mm: _matmul,
+    aten.bmm: _matmul,
+    aten.baddbmm: partial(_matmul, counted=False),
+    aten.mv: partial(_matmul, counted=False),
+    aten.dot: partial(_matmul, counted=False),
+    aten.vdot: partial(_matmul, counted=False),
+    aten._trilinear: _bilinear,
+    aten.embedding: _embedding,
     **dict.fromkeys(BATCH_NORMS, _batch_norm),
     aten.native_layer_norm: _layer_norm,
     aten.native_group_norm: _group_norm,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten._scaled_dot_product_efficient_attention: _attention,
+    aten._scaled_dot_product_cudnn_attention: _attention,
+    aten._scaled_dot_product_fused_attention_overrideable: _attention,
 }

@@ -24,10 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_iter, tree_map
+from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
+from pruneas.networks import tensors_of
+from pruneas.networks.selection import ChannelSelection
+from pruneas.structure.held import SIZES, Derivation, Held, holding
 
 Ids = npt.NDArray[np.int64]
 Planes = tuple[torch.Tensor, ...]
@@ -99,6 +102,12 @@ class Record:
         """The innermost module that ran a step; the network itself has no name."""
         return self.calls[self.steps[step].call].module
 
+    def source(self, module: str) -> str:
+        """The innermost module that puts out what another one reads; '' where none does, or it never runs."""
+        reads = next((call.reads for call in self.calls if call.module == module), ())
+        made = [call.module for call in self.calls if call.made == reads != call.reads]
+        return made[-1] if made else ""
+
     def enter(self, module: str, reads: Sequence[int]) -> None:
         parent = self.running[-1] if self.running else -1
         self.running.append(len(self.calls))
@@ -113,6 +122,7 @@ class Record:
 class Trace:
     """What one forward pass told. Dye `first[name, dim] + i` is index i of that dimension; 0 is no dye.
 
+    `held` holds sizes that modules hold as integers, with the dyes of the dimensions.
     `weights` holds, for each use of a weight that combines channels, the dyes of its output and its input dimension.
     `evaluated` says of each dye whether evaluation mode used it. Shape (dyes then given out,).
     """
@@ -125,6 +135,7 @@ class Trace:
     weights: list[tuple[Ids, Ids]] = field(default_factory=list)
     record: Record = field(default_factory=Record)
     shapes: dict[Any, Any] = field(default_factory=dict)
+    held: list[tuple[Derivation, Ids]] = field(default_factory=list)
     evaluated: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def dimension(self, name: str, dim: int, size: int) -> Ids:
@@ -221,9 +232,17 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.combine import SEEN
 
-        if func in SEEN:
-            SEEN[func](*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
+        def run() -> Any:
+            return super(DyeTensor, cls).__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
+
+        out = SEEN[func](run, *args, **(kwargs or {})) if func in SEEN else run()
+        if func in SIZES:
+            for size, tensor, dim in SIZES[func](out, *args, **(kwargs or {})):
+                if isinstance(size, Held) and isinstance(tensor, DyeTensor):
+                    dyes = tensor.along(dim)
+                    if dyes is not None:
+                        tensor.tracing.held.append((size.derivation, dyes))
+        return out
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -281,8 +300,9 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     """
     trace = Trace()
     tensors: dict[str, torch.Tensor] = {}
+    changing = dyeable(network)
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        tensors[name] = _dyed(trace, name, tensor) if has_dyes(tensor) else tensor.detach().clone()
+        tensors[name] = _dyed(trace, name, tensor) if name in changing else tensor.detach().clone()
     dyed = trace.count
     _run(trace, network, tensors, inputs, training=False)
     trace.evaluated = trace.met()
@@ -293,9 +313,18 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     return trace
 
 
-def has_dyes(tensor: torch.Tensor) -> bool:
-    """Whether a parameter or buffer has dimensions that could change; counters do not."""
-    return tensor.ndim > 0 and tensor.is_floating_point()
+def dyeable(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters and buffers whose dimensions could change: numbers, and what channel selections go by.
+
+    Counters are not, nor are other indices, whose values the network's code relies on.
+    """
+    indices = {id(module.index) for module in network.modules() if isinstance(module, ChannelSelection)}
+    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {
+        name: tensor
+        for name, tensor in named.items()
+        if tensor.ndim > 0 and (tensor.is_floating_point() or id(tensor) in indices)
+    }
 
 
 def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
@@ -328,7 +357,7 @@ def _run(
     hooks = [hook for name, module in network.named_modules() for hook in _recorded(trace.record, name, module)]
     try:
         network.train(training)
-        with torch.no_grad():
+        with torch.no_grad(), holding(network):
             output = torch.func.functional_call(network, dict(tensors), tuple(arguments))
     except Exception as error:
         mode = " in training mode, which parts of it need" if training else ""
@@ -340,9 +369,9 @@ def _run(
             hook.remove()
         for module, mode_before in modes:
             module.training = mode_before
-    for leaf in tree_flatten(output)[0]:
-        if isinstance(leaf, DyeTensor):
-            trace.freeze(leaf.dyes(), OUTPUT)
+    for tensor in tensors_of(output):
+        if isinstance(tensor, DyeTensor):
+            trace.freeze(tensor.dyes(), OUTPUT)
 
 
 def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHandle]:

@@ -18,6 +18,7 @@ from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.blocks import Block, Blocks
 from pruneas.structure.dye import KERNEL, Ids, Trace
+from pruneas.structure.held import Derivation
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
@@ -25,6 +26,7 @@ Dimension = tuple[str, int]
 Membership = tuple[tuple[Dimension, int], ...]
 """Dimensions that a channel is part of, each with how many of its indices the channel takes."""
 SINGLE = "a size of one"
+UNUSED = "no operator uses it in evaluation mode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +100,23 @@ class Fixed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HeldSize:
+    """A size that a module holds as an integer."""
+
+    derivation: Derivation
+    size: LinearForm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """What tracing found about a network at an input shape.
 
     `frozen`: groups that tracing found, but whose change breaks the network, with the reason (see `confirm.py`).
-    `blocks` can be taken out, `unremovable` cannot, with the reason. `aliases`: further names of shared tensors, each
-    with the name that everything else here knows them by.
+    `held` are sizes that modules hold as integers. `blocks` can be taken out, `unremovable` cannot, with the reason.
+    `aliases`: further names of shared tensors, each with the name that everything else here knows them by.
+    `selections`: the indices of channel selections, each with the module whose output it selects from ('' where that is
+    no module's).
     """
 
     network: Reference
@@ -119,11 +131,18 @@ class Structure:
     blocks: tuple[Block, ...]
     unremovable: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[HeldSize, ...] = ()
+    selections: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:
         """The base network's widths by group."""
         return {group.name: group.width for group in self.groups}
+
+    @property
+    def selecting(self) -> frozenset[str]:
+        """The groups that channel selections put out: which of their channels there are is part of the network."""
+        return frozenset(g.name for g in self.groups if any(m.parameter in self.selections for m in g.members))
 
     def parameters_of(self, removed: Collection[str]) -> frozenset[str]:
         """The parameters and buffers that go when these blocks are removed."""
@@ -162,7 +181,7 @@ def find_groups(
 ) -> Structure:
     """Join the dyes that met and gather channels of equal membership into groups.
 
-    `shapes` are those of all parameters and floating-point buffers, `learned` the names that are parameters.
+    `shapes` are those of all parameters and buffers that have dyes, `learned` the names that are parameters.
     """
     dropped = blocks.dropped
     ids = {d: np.arange(first, first + trace.sizes[d]) for d, first in trace.first.items()}
@@ -170,6 +189,7 @@ def find_groups(
     of = {dimension: channel[mine] for dimension, mine in ids.items()}
     _retire_unused(trace, channel, reasons)
     outs, ins = _roles(trace)
+    _retire_unmade(channel, reasons, [ids[dimension] for dimension in ids if dimension[0] in learned], outs, ins)
 
     def role(dimension: Dimension) -> Role:
         mine = ids[dimension]
@@ -224,7 +244,16 @@ def find_groups(
         frozen={},
         blocks=blocks.removable,
         unremovable=blocks.unremovable,
+        held=tuple(_held(trace, group_of_dye, widths)),
     )
+
+
+def _held(trace: Trace, group_of_dye: npt.NDArray[np.int64], widths: npt.NDArray[np.int64]) -> Iterator[HeldSize]:
+    """What modules hold of the widths. A part of a group is no size of it: it stays what the code says."""
+    for derivation, dyes in trace.held:
+        counts = np.bincount(group_of_dye[dyes] + 1, minlength=len(widths) + 1)[1:]
+        if counts.any() and not (counts % np.maximum(widths, 1)).any():
+            yield HeldSize(derivation, _form(group_of_dye[dyes], widths))
 
 
 def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
@@ -241,7 +270,23 @@ def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:
     used = np.zeros(len(channel), dtype=np.bool_)
     used[channel[: len(trace.evaluated)][trace.evaluated]] = True
     for alone in channel[~used[channel]]:
-        reasons.setdefault(int(alone), "no operator uses it in evaluation mode")
+        reasons.setdefault(int(alone), UNUSED)
+
+
+def _retire_unmade(
+    channel: Ids,
+    reasons: dict[int, str],
+    learned: Sequence[Ids],
+    outs: npt.NDArray[np.bool_],
+    ins: npt.NDArray[np.bool_],
+) -> None:
+    """What weights read, but nothing makes (a weight, a selection), is as wide as a buffer."""
+    made = np.zeros(len(channel), dtype=np.bool_)
+    made[channel[outs]] = True
+    for mine in learned:
+        made[channel[mine[~ins[mine]]]] = True
+    for alone in channel[~made[channel]]:
+        reasons.setdefault(int(alone), "no parameter makes it")
 
 
 def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, Ids]:

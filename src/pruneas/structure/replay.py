@@ -104,6 +104,16 @@ def _linear(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
     return {"in_features": into, "out_features": out}
 
 
+def _bilinear(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    out, first, second = shapes["weight"]
+    return {"in1_features": first, "in2_features": second, "out_features": out}
+
+
+def _embedding(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    entries, features = shapes["weight"]
+    return {"num_embeddings": entries, "embedding_dim": features}
+
+
 def _channelwise(argument: str) -> Callable[[Any, Mapping[str, tuple[int, ...]]], Sizes]:
     def rule(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
         return {argument: (shapes.get("weight") or shapes["running_mean"])[0]}
@@ -111,7 +121,7 @@ def _channelwise(argument: str) -> Callable[[Any, Mapping[str, tuple[int, ...]]]
     return rule
 
 
-def _layer_norm(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+def _normalised(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
     return {"normalized_shape": shapes["weight"]}
 
 
@@ -120,6 +130,9 @@ SIZED: Mapping[type[nn.Module], Callable[[Any, Mapping[str, tuple[int, ...]]], S
     nn.Linear: _linear,
     _NormBase: _channelwise("num_features"),
     nn.GroupNorm: _channelwise("num_channels"),
-    nn.LayerNorm: _layer_norm,
+    nn.LayerNorm: _normalised,
+    nn.RMSNorm: _normalised,
+    nn.Bilinear: _bilinear,
+    nn.Embedding: _embedding,
     nn.PReLU: _channelwise("num_parameters"),
 }

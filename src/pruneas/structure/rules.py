@@ -13,7 +13,19 @@ import torch
 from torch.utils._pytree import tree_iter, tree_map
 
 from pruneas.errors import StructureError
-from pruneas.structure.combine import BATCH_NORMS, COMBINATIONS, Arguments, Keywords
+from pruneas.structure.combine import (
+    BATCH_NORMS,
+    COMBINATIONS,
+    Arguments,
+    Keywords,
+    channel_plane,
+    count,
+    extents,
+    freeze_places,
+    frozen,
+    is_activation,
+    join,
+)
 from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, dyed, settle, to_meta, user_line, varying
 
 aten = torch.ops.aten
@@ -29,15 +41,30 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         if isinstance(target, DyeTensor):
             if target.shape != result.shape:
                 raise StructureError(f"{name} changes a tensor's shape in place ({user_line()})")
-            if target.base is not None:
-                dyes = np.concatenate([target.dyes(), target.base.dyes(), result.dyes()])
+            if target.base is not None and not _fits(target, args[1:], result):
                 reason = f"{name} writes into a part of a tensor ({user_line()})"
-                target.base.planes = _frozen(trace, dyes, reason, target.base.shape)
+                target.base.planes = frozen(trace, [target, target.base, result], reason, target.base.shape)
             target.planes, target.step = result.planes, result.step
         else:
-            trace.freeze(_all_dyes(args, kwargs), f"{name} writes into a constant ({user_line()})")
+            frozen(trace, dyed((args, kwargs)), f"{name} writes into a constant ({user_line()})", ())
         return target
     return apply_functional(trace, func, packet, args, kwargs)
+
+
+def _fits(target: DyeTensor, written: Arguments, result: DyeTensor) -> bool:
+    """Whether what is written into a view leaves the dyes of what it is a view of as they are.
+
+    So it is where the view has all its channels, or what is written has channels of its own for the view's.
+    """
+    assert target.base is not None
+    planes = [plane.expand(result.shape) for leaf in dyed(written) for plane in leaf.planes]
+    everything = set(target.dyes()) == set(target.base.dyes())
+    met = all(any(_covers(plane, own) for plane in planes) for own in target.planes)
+    return (everything or met) and all(any(_covers(own, plane) for own in target.planes) for plane in result.planes)
+
+
+def _covers(plane: torch.Tensor, other: torch.Tensor) -> bool:
+    return varying(plane) == varying(other) and bool(((plane != 0) | (other == 0)).all())
 
 
 def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -49,7 +76,7 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     elif packet in SAME_SHAPE or torch.Tag.pointwise in func.tags:
         planes = _pointwise(trace, shapes, args, kwargs)
     elif packet in SPATIAL:
-        planes = _spatial(trace, shapes, args, kwargs)
+        planes = _spatial(trace, packet, shapes, args, kwargs)
     elif packet in REDUCTIONS:
         planes = _reduced(trace, func, shapes, args, kwargs)
     elif packet in FILLS:
@@ -57,14 +84,13 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     else:
         planes = NotImplemented
     first = shapes if isinstance(shapes, torch.Tensor) else shapes[0] if shapes else None
-    reads = [tensor.step for tensor in dyed((args, kwargs))]
-    step = trace.record.step(packet.__name__, reads, getattr(first, "shape", ()))
+    reads = list(dyed((args, kwargs)))
+    step = trace.record.step(packet.__name__, [tensor.step for tensor in reads], getattr(first, "shape", ()))
     if planes is NotImplemented:
-        dyes = _all_dyes(args, kwargs)
         reason = f"{packet} has no rule here ({user_line()})"
         return tree_map(
             lambda leaf: (
-                DyeTensor(leaf.shape, _frozen(trace, dyes, reason, leaf.shape), trace, dtype=leaf.dtype, step=step)
+                DyeTensor(leaf.shape, frozen(trace, reads, reason, leaf.shape), trace, dtype=leaf.dtype, step=step)
                 if isinstance(leaf, torch.Tensor)
                 else leaf
             ),
@@ -124,16 +150,6 @@ def _case(argument: Any) -> Any:
     return tuple(map(_case, argument)) if isinstance(argument, tuple | list) else (type(argument), argument)
 
 
-def _frozen(trace: Trace, dyes: Ids, reason: str, shape: Sequence[int]) -> Planes:
-    mark = trace.freeze(dyes, reason)
-    return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(tuple(shape)),)
-
-
-def _all_dyes(args: Arguments, kwargs: Keywords) -> Ids:
-    found = [tensor.dyes() for tensor in dyed((args, kwargs))]
-    return np.concatenate([*found, np.zeros(0, dtype=np.int64)])
-
-
 def _has_complex(tree: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) and leaf.is_complex() for leaf in tree_iter(tree))
 
@@ -144,8 +160,16 @@ def _has_complex(tree: Any) -> bool:
 def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, kwargs: Keywords) -> Any:
     sources = list(dyed((args, kwargs)))
     if packet in RESHAPES:
-        _tie_split_dimensions(trace, sources[0], shapes.shape)
-    if packet in SPLITS and packet is not aten.unbind:
+        return _reshaped(trace, sources[0], shapes.shape)
+    if packet is aten.constant_pad_nd:
+        return _padded(sources[0], args[1])
+    if packet is aten.cat:
+        return _concatenated(trace, shapes, args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    if packet is aten.unbind:
+        apart = sources[0].along(args[1] if len(args) > 1 else kwargs.get("dim", 0))
+        if apart is not None and apart.any():
+            trace.freeze(apart, f"a dimension is taken apart ({user_line()})")
+    elif packet in SPLITS:
         dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % sources[0].ndim
         sizes = {leaf.shape[dim] for leaf in shapes}
         dyes = sources[0].along(dim)
@@ -163,11 +187,7 @@ def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, k
 
         moved_args, moved_kwargs = tree_map(stand_in, (args, kwargs))
         moved_kwargs.pop("dtype", None)
-        if packet is aten.constant_pad_nd:
-            moved_args, moved_kwargs = moved_args[:2], {}  # what is padded has no dye, whatever its value
-        if packet in RESHAPES:
-            results.append(moved_args[0].reshape(shapes.shape))
-        elif packet in COPIES:
+        if packet in COPIES:
             results.append(moved_args[0])
         else:
             results.append(func(*moved_args, **moved_kwargs))
@@ -176,32 +196,95 @@ def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, k
     return tuple(settle(result) for result in results)
 
 
-def _tie_split_dimensions(trace: Trace, source: DyeTensor, shape: Sequence[int]) -> None:
-    """A view that splits a dimension ties its parts: the network's code holds the number of parts."""
-    before = [(dim, size) for dim, size in enumerate(source.shape) if size != 1]
-    after = [size for size in shape if size != 1]
-    while before and after:
-        have, want = before[0][1], after[0]
-        taken, given = 1, 1
-        while have != want and taken < len(before) + 1 and given < len(after) + 1:
-            if have < want and taken < len(before):
-                have *= before[taken][1]
-                taken += 1
-            elif given < len(after):
-                want *= after[given]
-                given += 1
+def _reshaped(trace: Trace, source: DyeTensor, shape: Sequence[int]) -> Planes:
+    """A view that splits a dimension ties its parts: the network's code holds the number of parts.
+
+    From there on new dyes stand for the positions in each part, so that the number of parts has none.
+    """
+    planes = []
+    for plane in source.planes:
+        moved = plane.reshape(tuple(shape))
+        before, after = varying(plane), sorted(varying(moved))
+        if len(before) == 1 and len(after) > 1:
+            small = compact(settle(moved))
+            last = after[-1]
+            table = small.movedim(last, -1).reshape(-1, shape[last]).numpy()
+            positions = np.where(table.any(axis=0), np.arange(trace.count, trace.count + shape[last]), 0)
+            trace.count += shape[last]
+            trace.unite(np.tile(positions, len(table)), table.ravel())
+            moved = channel_plane(positions, last, shape)
+        planes.append(settle(moved))
+    return tuple(planes)
+
+
+def _padded(source: DyeTensor, pad: Sequence[int]) -> Planes:
+    """What is padded along the channels has no dye, whatever its value; places that are padded are places."""
+    planes = []
+    for plane in source.planes:
+        varies, kept = varying(plane), list(pad)
+        for index in range(len(pad) // 2):
+            if source.ndim - 1 - index not in varies:
+                kept[2 * index : 2 * index + 2] = [0, 0]
+        shape = [size + sum(_of_dim(pad, source.ndim, dim)) for dim, size in enumerate(source.shape)]
+        small = plane[tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(source.ndim))]
+        planes.append(aten.constant_pad_nd(small, kept).expand(shape))
+    return tuple(planes)
+
+
+def _of_dim(pad: Sequence[int], ndim: int, dim: int) -> Sequence[int]:
+    return pad[2 * (ndim - 1 - dim) : 2 * (ndim - dim)]
+
+
+def _concatenated(trace: Trace, out: torch.Tensor, parts: Sequence[torch.Tensor], dim: int) -> Planes:
+    """Side by side along one dimension; along the others, where the parts must be of one size, their dyes meet."""
+    dim %= out.ndim
+    parts = [part for part in parts if part.ndim == out.ndim]  # torch lets an empty vector stand among them
+    across: list[torch.Tensor] = []
+    beside: list[list[torch.Tensor | None]] = []
+    for index, part in enumerate(parts):
+        single: list[torch.Tensor] = []
+        for plane in part.planes if isinstance(part, DyeTensor) else ():
+            varies = varying(plane)
+            if varies and dim not in varies:
+                join(trace, across, plane.narrow(dim, 0, 1).expand(out.shape))
             else:
-                break
-        if taken == 1 and given > 1:
-            dyes = source.along(before[0][0])
-            if dyes is not None:
-                trace.tie(dyes, int(np.prod(after[: given - 1])))
-        before, after = before[taken:], after[given:]
+                single.append(plane)
+        for level, plane in enumerate(single):
+            if level == len(beside):
+                beside.append([None] * len(parts))
+            beside[level][index] = plane
+    planes = list(across)
+    for row in beside:
+        filled = [
+            torch.zeros((1,) * out.ndim, dtype=torch.int64).expand(part.shape) if plane is None else plane
+            for part, plane in zip(parts, row, strict=True)
+        ]
+        planes.append(settle(torch.cat(filled, dim)))
+        # One dye for a whole part (whatever is frozen) meets what runs along the other dimensions.
+        for single_dye in {int(p[(0,) * p.ndim]) for p in row if p is not None and p.numel() and not varying(p)} - {0}:
+            for plane in across:
+                met = np.unique(compact(plane).numpy())
+                trace.unite(met, np.full_like(met, single_dye))
+    return tuple(planes)
 
 
 def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
     source = args[1]
     return tuple(plane.expand(out.shape) for plane in source.planes) if isinstance(source, DyeTensor) else ()
+
+
+def _selected(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """An index that has dyes (a channel selection's) says which channels there are: new ones, of its own."""
+    source, dim, index = args
+    if not isinstance(index, DyeTensor):
+        return tuple(settle(plane.index_select(dim, index)) for plane in source.planes)
+    chosen, read = index.along(0), source.along(dim) if isinstance(source, DyeTensor) else None
+    if chosen is None or read is None:
+        return NotImplemented
+    trace.freeze(read, "a channel selection reads it by index")
+    trace.weights.append((chosen, np.zeros(0, dtype=np.int64)))
+    view = [len(chosen) if d == dim % out.ndim else 1 for d in range(out.ndim)]
+    return (torch.from_numpy(chosen).view(view).expand(out.shape),)
 
 
 # Operators that keep dyes where they are -----------------------------------------------------------------------------
@@ -220,49 +303,53 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
             return NotImplemented
         for plane in source.planes:
             if varying(plane):
-                _join(trace, planes, plane.expand(out.shape))
+                join(trace, planes, plane.expand(out.shape))
             elif plane.numel():
                 constant.append(plane.expand(out.shape))
-    # One dye for a whole tensor (the network's input, whatever is frozen) meets the dyes of every dimension.
+    # One dye for a whole tensor that is frozen (such as the network's input) meets the dyes of every dimension.
     for single in constant:
         dye = single[(0,) * single.ndim].item()
-        for index, plane in enumerate(planes):
+        for index, plane in enumerate(planes if dye in trace.frozen else ()):
             met = np.unique(compact(plane).numpy())
             trace.unite(met, np.full_like(met, dye))
             planes[index] = torch.where(plane != 0, plane, dye)
         if not planes:
             planes.append(single)
-    return tuple(settle(plane) for plane in planes)
+    fixed = _places(out, sources)
+    for plane in planes:
+        if varying(plane) and varying(plane) <= fixed:
+            freeze_places(trace, plane)
+    return tuple(settle(plane) for plane in planes if not varying(plane) or not varying(plane) <= fixed)
 
 
-def _join(trace: Trace, planes: list[torch.Tensor], plane: torch.Tensor) -> None:
-    """Unite a plane with the one that runs along the same dimensions, or add it to them. Each varies somewhere."""
-    runs = varying(plane)
-    for index, other in enumerate(planes):
-        theirs = varying(other)
-        if runs == theirs:
-            # Compare on the part of the shape where they differ; the rest repeats.
-            cut = tuple(slice(None) if d in runs else slice(0, 1) for d in range(plane.ndim))
-            a, b = plane[cut].contiguous(), other[cut].contiguous()
-            trace.unite(a.numpy().ravel(), b.numpy().ravel())
-            planes[index] = torch.where(b != 0, b, a).expand(plane.shape)
-            return
-        if runs & theirs:
-            # One mixes dimensions that the other keeps apart: unite element by element.
-            trace.unite(plane.reshape(-1).numpy(), other.reshape(-1).numpy())
-            planes[index] = torch.where(other != 0, other, plane)
-            return
-    planes.append(plane)
+def _weight_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+    return _pointwise(trace, out[0], args[:2], {})
 
 
-def _spatial(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+def _places(out: torch.Tensor, sources: Sequence[DyeTensor]) -> set[int]:
+    """The dimensions along which some activation with channels elsewhere has none: what meets it is of places."""
+    places: set[int] = set()
+    for source in sources:
+        runs = [varying(plane) for plane in source.planes]
+        if is_activation(source) and runs and all(runs):
+            shift = out.ndim - source.ndim
+            bare = {dim for dim, size in enumerate(source.shape) if size > 1} - set().union(*runs)
+            places |= {dim + shift for dim in bare}
+    return places
+
+
+def _spatial(trace: Trace, packet: Any, out: Any, args: Arguments, kwargs: Keywords) -> Any:
     """Pooling and resizing: channels stay, the places behind them change."""
     source = args[0]
     out = out if isinstance(out, torch.Tensor) else out[0]
     if any(varying(plane) - {0, 1} for plane in source.planes):
         return NotImplemented
     index = tuple(slice(None) if dim < 2 else slice(0, 1) for dim in range(source.ndim))
-    return tuple(plane[index].expand(out.shape) for plane in source.planes)
+    planes = tuple(plane[index].expand(out.shape) for plane in source.planes)
+    if packet in COUNTED:
+        kind, factor = COUNTED[packet]
+        count(trace, kind, factor, extents(trace, planes, out.shape).values())
+    return planes
 
 
 def _reduced(trace: Trace, func: Any, out: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -289,6 +376,39 @@ def _reduced(trace: Trace, func: Any, out: Any, args: Arguments, kwargs: Keyword
     return tuple(kept)
 
 
+def _spread(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """Each channel becomes several in a row: a square's pixels, a window's places."""
+    return _rechannelled(args[0], out, lambda dyes: np.repeat(dyes, out.shape[1] // len(dyes)))
+
+
+def _gathered(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """Several channels in a row become one: what `_spread` undoes."""
+
+    def first(dyes: Ids) -> Ids:
+        table = dyes.reshape(out.shape[1], -1)
+        trace.unite(np.repeat(table[:, :1], table.shape[1], axis=1).ravel(), table.ravel())
+        return table[:, 0]
+
+    return _rechannelled(args[0], out, first)
+
+
+def _halved(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
+    """A half times the sigmoid of the other."""
+    source, dim = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", -1)) % args[0].ndim
+    dyes = source.along(dim)
+    if dyes is None:
+        return NotImplemented
+    trace.tie(dyes, 2)
+    return tuple(plane.narrow(dim, 0, out.shape[dim]) for plane in source.planes)
+
+
+def _rechannelled(source: DyeTensor, out: torch.Tensor, change: Callable[[Ids], Ids]) -> Any:
+    dyes = source.along(1) if source.ndim + out.ndim > 6 else None  # without a batch: no rule
+    if dyes is None or any(varying(plane) - {1} for plane in source.planes):
+        return NotImplemented
+    return (channel_plane(change(dyes), 1, out.shape),) if dyes.any() else ()
+
+
 SUMS = {aten.add, aten.mul, aten.sub}
 ACTIVATIONS = {
     aten.relu,
@@ -302,7 +422,17 @@ ACTIVATIONS = {
     aten.leaky_relu,
     aten.elu,
 }
-RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {**COMBINATIONS, aten.copy: _copy}
+RULES: Mapping[Any, Callable[[Trace, Any, Arguments, Keywords], Any]] = {
+    **COMBINATIONS,
+    aten.copy: _copy,
+    aten.pixel_unshuffle: _spread,
+    aten.im2col: _spread,
+    aten.pixel_shuffle: _gathered,
+    aten.col2im: _gathered,
+    aten.glu: _halved,
+    aten._weight_norm_interface: _weight_norm,
+    aten.index_select: _selected,
+}
 RESHAPES = {aten.view, aten._unsafe_view, aten.reshape}
 SPLITS = {aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, aten.unsafe_split}
 JOINS = {aten.cat, aten.stack}
@@ -312,8 +442,9 @@ MOVES = (
     | SPLITS
     | COPIES
     | JOINS
-    | {aten.constant_pad_nd, aten.index, aten.index_select, aten.roll, aten.flip, aten.repeat}
-    | {aten.reflection_pad2d, aten.replication_pad2d}
+    | {aten.constant_pad_nd, aten.index, aten.roll, aten.flip, aten.repeat}
+    | {aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d}
+    | {aten.replication_pad1d, aten.replication_pad2d, aten.replication_pad3d}
 )
 # Same shape in and out, without PyTorch's own tag for it.
 SAME_SHAPE = {
@@ -328,8 +459,14 @@ SAME_SHAPE = {
     aten.hardtanh,
     aten.celu,
     aten.threshold,
+    aten.rrelu_with_noise,
+    aten.nan_to_num,
+    aten.zero,
+    aten.fill,
 }
 SPATIAL = {
+    aten.adaptive_max_pool1d,
+    aten.adaptive_max_pool3d,
     aten.max_pool2d_with_indices,
     aten.avg_pool2d,
     aten._adaptive_avg_pool2d,
@@ -343,7 +480,24 @@ SPATIAL = {
     aten.upsample_bilinear2d,
     aten.upsample_nearest1d,
     aten.upsample_bicubic2d,
+    aten.upsample_linear1d,
+    aten.upsample_nearest3d,
+    aten.upsample_trilinear3d,
+    aten._upsample_nearest_exact1d,
+    aten._upsample_nearest_exact2d,
+    aten._upsample_nearest_exact3d,
+    aten._upsample_bilinear2d_aa,
+    aten._upsample_bicubic2d_aa,
+    aten.grid_sampler_2d,
+    aten.grid_sampler_3d,
 }
+COUNTED = {
+    aten.upsample_nearest2d: ("upsample_nearest2d", 1),
+    aten.upsample_bilinear2d: ("upsample_bilinear2d", 4),
+    aten.grid_sampler_2d: ("grid_sampler", 4),
+    aten.grid_sampler_3d: ("grid_sampler", 4),
+}
+"""What fvcore counts of them, for each element put out."""
 REDUCTIONS = {
     aten.mean,
     aten.sum,
@@ -353,6 +507,12 @@ REDUCTIONS = {
     aten.std,
     aten.max,
     aten.min,
+    aten.argmax,
+    aten.argmin,
+    aten.prod,
+    aten.logsumexp,
+    aten.var_mean,
+    aten.std_mean,
     aten.linalg_vector_norm,
 }
 FILLS = {

@@ -1,7 +1,7 @@
 """Data sets, recipes, `fit` and `evaluate`, and processes to run them in. Knows nothing of pruning."""
 
 from pruneas.training.data import DataSet, DataSource, Images
-from pruneas.training.fit import EpochRecord, FitResult, Score, evaluate, fit, in_order, resolve_precision
+from pruneas.training.fit import EpochRecord, FitResult, Score, evaluate, fit, in_order, own_logits, resolve_precision
 from pruneas.training.pool import Job, Outcome, Pool
 from pruneas.training.recipe import Recipe
 
@@ -19,5 +19,6 @@ __all__ = [
     "evaluate",
     "fit",
     "in_order",
+    "own_logits",
     "resolve_precision",
 ]

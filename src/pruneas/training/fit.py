@@ -232,7 +232,7 @@ def evaluate(
             labels = images.labels[start : start + batch].to(device)
             with _autocast(device, precision):
                 outputs = model(normalise(images.take(index).to(device)))
-            logits = _outputs(outputs)[0].float()
+            logits = own_logits(outputs).float()
             right = (logits.argmax(1) == labels).sum()
             sums += torch.stack((right.double(), F.cross_entropy(logits, labels, reduction="sum").double()))
         right_ones, loss = sums.tolist()
@@ -286,6 +286,11 @@ class _Batches:
             if recipe.cutout:
                 images = cut_out(images, centres[0][part], centres[1][part], recipe.cutout)
             yield images, labels
+
+
+def own_logits(outputs: object) -> Tensor:
+    """The logits (n, classes) that count: those of the network itself, not of auxiliary heads."""
+    return _outputs(outputs)[0]
 
 
 def _outputs(outputs: object) -> list[Tensor]:

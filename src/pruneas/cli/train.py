@@ -1,0 +1,86 @@
+"""`pruneas train`: an architecture trained from scratch, by the paper's arms."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pruneas.architecture import Architecture
+from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, view
+from pruneas.config import Space
+
+
+def train(
+    architecture: Annotated[Path, typer.Argument(metavar="ARCH.json", help="An architecture's file.")],
+    space: Annotated[
+        str, typer.Option(help="The search space whose images and recipe are used; a shipped one or a file.")
+    ] = "digits",
+    arm: Annotated[
+        Literal["scratch-e", "scratch-b"],
+        typer.Option(help="The recipe's epochs, or the base network's compute, for a smaller one longer."),
+    ] = "scratch-e",
+    cap: Annotated[
+        float, typer.Option(min=1.0, help="scratch-b trains at most so many times the recipe's epochs.")
+    ] = 2.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings, each with a seed of its own.")] = 1,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the recipe.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    run: Annotated[Path | None, typer.Option(help="The folder. \\[runs/SPACE-ARM-HASH]", rich_help_panel=RUN)] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Train an architecture from scratch, and say how well it does on the test images.
+
+    The same command goes on with an interrupted training; more seeds add to those that are there.
+    """
+    wanted = Architecture.load(architecture)
+    given: dict[str, Any] = {
+        "data.source": data,
+        "recipe.epochs": epochs,
+        "compute.seed": seed,
+        "compute.device": device,
+        "compute.workers": workers,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    chosen = Space.load(space, given)
+    check_paths(chosen, given)
+
+    from pruneas.run.train import RECORD
+    from pruneas.run.train import train as run_train
+
+    with view(quiet) as observer:
+        result = run_train(
+            chosen,
+            wanted,
+            arm=arm,
+            cap=cap,
+            num_seeds=seeds,
+            run=run,
+            download=download,
+            command=shlex.join(["pruneas", *sys.argv[1:]]),
+            observer=observer,
+        )
+    if as_json:
+        typer.echo(json.dumps(json.loads((result.folder / RECORD).read_text(encoding="utf-8")), indent=2))
+        return
+    spread = "" if result.std is None else f" ± {100 * result.std:.2f}"
+    each = " ".join(f"{100 * accuracy:.2f}" for accuracy in result.accuracies)
+    typer.echo(
+        f"{result.arm}, {result.epochs} epochs: test accuracy {100 * result.mean:.2f}{spread} % ({each}; "
+        f"{len(result.accuracies)} seed{'s' * (len(result.accuracies) > 1)})\nweights: {result.weights}"
+    )

@@ -1,0 +1,52 @@
+"""Architectures trained from scratch: the paper's two arms, their seeds, and what is left in the folder."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from pruneas.architecture import Input, Reference
+from pruneas.config import Space
+from pruneas.errors import ArchitectureError, RunError
+from pruneas.progress import Silent
+from pruneas.run.train import train
+from pruneas.structure.build import analyse, describe
+from tests.tiny import NETWORK, space_file
+
+
+@pytest.fixture(scope="module")
+def architecture():
+    structure = analyse(Reference.parse(NETWORK), (Input((1, 8, 8)),))
+    return describe(structure, {name: max(1, width // 2) for name, width in structure.widths.items()})
+
+
+def trained(folder, architecture, **others):
+    space = Space.load(space_file(folder))
+    return train(space, architecture, run=folder / "run", command="test", observer=Silent(), **others)
+
+
+def test_more_seeds_add_to_those_that_are_there(tmp_path, architecture):
+    one = trained(tmp_path, architecture)
+    assert (one.arm, one.epochs, one.std) == ("scratch-e", 2, None)
+    three = trained(tmp_path, architecture, num_seeds=3)
+    assert three.seeds[:1] == one.seeds and three.accuracies[:1] == one.accuracies
+    assert three.std is not None
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert record["test_accuracies"] == list(three.accuracies)
+    network = architecture.build()
+    network.load_state_dict(load_file(three.weights))
+
+
+def test_scratch_b_trains_for_the_base_networks_compute(tmp_path, architecture):
+    found = trained(tmp_path, architecture, arm="scratch-b", cap=100.0)
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert found.epochs == int(2 * record["base_flops"] / record["flops"]) > 4
+    with pytest.raises(RunError, match="the arm changed since the run began"):
+        trained(tmp_path, architecture)
+
+
+def test_an_architecture_of_another_structure_is_refused(tmp_path, architecture):
+    from dataclasses import replace
+
+    with pytest.raises(ArchitectureError, match="it was made for structure 0000, the factory here gives"):
+        trained(tmp_path, replace(architecture, structure="0000"))
