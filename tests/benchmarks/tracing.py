@@ -11,6 +11,7 @@ so that what PyTorch loads on first use counts as well.
 
 import importlib.metadata
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,7 @@ PROCESSES = 3
 def main() -> None:
     torch.set_num_threads(1)
     measured = {
+        "load_before": os.getloadavg()[0],
         "networks": [{"network": f"torchvision:{name}", **seconds(name), **memory(name)} for name in NETWORKS],
         "repeats": REPEATS,
         "processes": PROCESSES,
@@ -127,9 +129,9 @@ def loaded(name: str) -> tuple[nn.Module, Reference]:
 
 
 def show(measured: dict) -> None:
-    table = Table(title=f"medians of {REPEATS} at 3x224x224; memory added to the loaded network", padding=0)
+    table = Table(title=f"medians of {REPEATS} at 3x224x224; memory added, again (first)", padding=0)
     table.add_column("network", no_wrap=True)
-    for heading in ("pruneas, s", "Torch-Pruning, s", "tracing, MiB (first)", "forward, MiB (first)"):
+    for heading in ("ours s", "T-P s", "tracing MiB", "forward MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in measured["networks"]:
         ours, theirs = row["pruneas_seconds"]["median"], row["torch_pruning_seconds"]["median"]
