@@ -3,8 +3,8 @@
     python tests/benchmarks/tables.py            # write them into the README
     python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
 
-A result file is a run's own `result.json`, or what `pricing.py` measured. Tables stand in the README between
-`<!-- table: NAME -->` and `<!-- end -->`.
+A result file is a run's own `result.json`, or what `pricing.py` or `tracing.py` measured. Tables stand in
+the README between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import json
@@ -18,13 +18,16 @@ from pruneas.report.records import ArmRecord, ResultRecord
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
+BUSY = 0.5
+"""A load average before a measurement from which on its times are not to be trusted."""
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str) -> str:
     """Markdown of a committed result."""
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
-    return _pricing(json.loads(text)) if name == "pricing" else _search(ResultRecord.from_json(text))
+    measured = {"pricing": _pricing, "tracing": _tracing}.get(name)
+    return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
 
 def _pricing(measured: dict[str, Any]) -> str:
@@ -43,6 +46,35 @@ def _pricing(measured: dict[str, Any]) -> str:
         f"{pricing['network']}: {pricing['candidates_per_second']:,.0f} candidates a second in batches of "
         f"{pricing['batch']:,}; fvcore counts {pricing['counts_per_second']:.1f} built networks a second. "
         f"{measured['hardware']}; torch {measured['versions']['torch']}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
+
+
+def _tracing(measured: dict[str, Any]) -> str:
+    """Seconds beside Torch-Pruning's, memory beside that of a forward pass."""
+
+    def seconds(taken: dict[str, float]) -> str:
+        return f"{taken['median']:.2f} ({taken['least']:.2f} to {taken['most']:.2f})"
+
+    def memory(row: dict[str, Any], way: str) -> str:
+        return f"{row[f'{way}_again_mib']:.0f} ({row[f'{way}_first_mib']:.0f})"
+
+    found = measured["versions"]
+    rows = [
+        "| network | tracing, s | Torch-Pruning, s | tracing, MiB | a forward pass, MiB |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['network']} | {seconds(row['pruneas_seconds'])} | {seconds(row['torch_pruning_seconds'])} "
+            f"| {memory(row, 'tracing')} | {memory(row, 'forward')} |"
+            for row in measured["networks"]
+        ),
+    ]
+    busy = measured["load_before"]
+    told = (
+        f"Medians of {measured['repeats']}, fastest and slowest, taken in turn; memory: medians of "
+        f"{measured['processes']} fresh processes. "
+        + (f"The machine was busy with other work: a load of {busy:.1f} before. " if busy > BUSY else "")
+        + f"{measured['hardware']}; torch {found['torch']}, Torch-Pruning {found['torch-pruning']}.\n"
     )
     return "\n".join(rows) + "\n\n" + told
 

@@ -179,6 +179,12 @@ def test_a_share_is_of_the_branches(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {"blocks.4", "blocks.1", "blocks.8"}.issuperset(found.removed) or number > 3
 
 
+def test_the_same_task_gives_the_same_branches(task: Tasks) -> None:
+    first, again = sss.METHOD(task("resnet20")), sss.METHOD(task("resnet20"))
+    assert first.removed == again.removed != ()
+    assert first.widths.tolist() == again.widths.tolist()
+
+
 def test_a_zero_scale_is_the_network_without_the_branch() -> None:
     """What the method trains towards is what it gives: a scale of zero and the rebuilt network compute the same."""
     given = residual_task()

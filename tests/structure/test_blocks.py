@@ -164,6 +164,15 @@ def test_groups_that_only_a_removed_branch_holds_have_no_width() -> None:
     assert network.train()(torch.randn(2, 3, 9, 8)).shape == (2, 2)
 
 
+@pytest.mark.parametrize("network", ["resnet18", "resnet50", "regnet_y_400mf"])
+def test_what_is_left_does_not_write_into_what_others_read(network: str) -> None:
+    """torchvision's blocks end in a ReLU in place: on the previous block's output it broke the backward pass."""
+    structure = analyse(Reference(f"torchvision:{network}", {}), image(3, 32, 32))
+    small = build_widths(structure, structure.widths, [block.name for block in structure.blocks], seed=0)
+    small.train()(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in small.parameters())
+
+
 def test_blocks_that_are_none_cannot_be_removed() -> None:
     structure = net()
     with pytest.raises(ArchitectureError, match="block 'alike' cannot be removed: the sides of its sum"):

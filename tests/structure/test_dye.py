@@ -95,6 +95,17 @@ def test_operators_that_keep_channels_apart_leave_one_free_group(between: Forwar
         (lambda self, x: F.pad(x, (0, 0, 0, 0, 2, 0)), 8, {"a": 6}),
         (lambda self, x: torch.cat([torch.ones(1, 2, 4, 5), x], 1), 8, {"a": 6}),
         (lambda self, x: x.view(1, 3, 2, 20).amax(1).view(1, 2, 4, 5), 2, {"a": 2}),
+        (lambda self, x: x.view(1, 3, 2, 20).amax(2).view(1, 3, 4, 5), 3, {"a": 2}),
+        (lambda self, x: x.flatten(1).view(1, 6, 4, 5), 6, {"a": 6}),
+        (lambda self, x: F.pad(x, (1, 2, 0, 1)), 6, {"a": 6}),
+        (lambda self, x: F.max_pool2d(F.pad(x, (1, 2, 0, 1), value=-9.0), 2), 6, {"a": 6}),
+        (lambda self, x: torch.cat([x, x[:, :, :1] * 2], 2), 6, {"a": 6}),
+        (lambda self, x: F.pixel_unshuffle(x[..., :4], 2), 24, {"a": 6}),
+        (lambda self, x: F.unfold(x, 3, padding=1).view(1, 54, 4, 5), 54, {"a": 6}),
+        (lambda self, x: F.fold(F.unfold(x, 3), (4, 5), 3), 6, {"a": 6}),
+        (lambda self, x: F.glu(x, 1), 3, {"a": 3}),
+        (lambda self, x: x + (x.flatten(2) @ x.mean(1).view(-1, 20, 1).softmax(1)).unsqueeze(3), 6, {"a": 6}),
+        (lambda self, x: x * x[:, :1], 6, {"a": 6}),
     ],
 )
 def test_operators_that_move_channels_carry_their_dyes_along(
@@ -147,6 +158,21 @@ def test_writing_into_a_constant_freezes_what_is_written() -> None:
     found = structure(padded)
     assert found.widths == {}
     assert "copy_ writes into a constant" in reasons(found)["a.weight.0"]
+
+
+def test_writing_into_a_part_what_has_channels_of_its_own_joins_them() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(6, 5, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            y[:, 1:5] += self.b(x)
+            y[:, :, 0] = 1.0
+            return self.c(y)
+
+    assert structure_of(Written(), Reference("tests:written", {}), image(3, 4, 5)).widths == {"a": 2, "a[1]": 4}
 
 
 def test_writing_into_a_part_freezes_the_whole() -> None:

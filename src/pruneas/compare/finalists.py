@@ -12,7 +12,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,18 @@ from pruneas.training import DataSource, Job, Pool, Recipe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrant:
     """An architecture that is trained in full. `origin` is a generator's name, 'search' or 'base'; `removed` are the
-    blocks whose branches are taken out."""
+    blocks whose branches are taken out, `selections` what channel selections take in place of the first channels."""
 
     name: str
     origin: str
     widths: Mapping[str, int]
     removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that name this architecture."""
-        parts = [dict(self.widths), *([self.removed] if self.removed else [])]
+        parts = [dict(self.widths), *(part for part in (self.removed, dict(self.selections)) if part)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -115,6 +116,7 @@ class Stage:
                     structure=self.structure,
                     widths=entrant.widths,
                     removed=entrant.removed,
+                    selections=entrant.selections,
                     flops=int(model.flops(widths)),
                     params=int(model.params(widths)),
                     data=self.data,

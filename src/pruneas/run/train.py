@@ -65,8 +65,8 @@ def train(
     """
     if architecture.mask is not None:
         raise ArchitectureError(
-            f"architecture of {architecture.network}: must be without masks, found {architecture.mask[:8]}...; those "
-            "are trained in Python: structure/masks.py initialises such a network and holds its masks"
+            f"architecture of {architecture.network}: must be without masks, found {architecture.mask[:8]}; those are "
+            "trained in Python: structure/masks.py initialises such a network and holds its masks"
         )
     given = space.model_copy(
         update={
@@ -120,7 +120,13 @@ def train(
             test=True,
             folder=folder / "test",
         )
-        entrant = Entrant(name=arm, origin=arm, widths=widths, removed=architecture.removed)
+        entrant = Entrant(
+            name=arm,
+            origin=arm,
+            widths=widths,
+            removed=architecture.removed,
+            selections=architecture.selections,
+        )
         left = len(stage.jobs([entrant])) * recipe.epochs * images_per_epoch(recipe, len(setting.data.train))
         ledger = Ledger(folder / "run.json", facts, {arm: float(left)}, observer)
         ledger.begin(arm, float(left))

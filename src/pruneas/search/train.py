@@ -6,8 +6,8 @@ stored one is an error, so nothing is trained that is not inside the budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ Report = Callable[[Any], None]
 class Training:
     """What to train: `flops` and `params` are the counts that the built network must have.
 
-    `removed`: blocks whose branches are taken out. `initial`: weights to begin with, of the network as it is built;
+    `removed`: blocks whose branches are taken out. `selections`: what channel selections take, where that is not the
+    first channels. `initial`: weights to begin with, of the network as it is built;
     without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained
     weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
     """
@@ -49,6 +50,7 @@ class Training:
     seed: int
     device: str
     removed: tuple[str, ...] = ()
+    selections: Mapping[str, Sequence[int]] = field(default_factory=dict)
     initial: Path | None = None
     test: bool = False
     weights: Path | None = None
@@ -92,7 +94,9 @@ class Epoch:
 
 def train(report: Report, *, training: Training) -> TrainingRecord:
     """Build, recount, train, and evaluate. Runs in a child process; `report` gets an `Epoch` after each."""
-    network = build_widths(training.structure, training.widths, training.removed, seed=training.seed)
+    network = build_widths(
+        training.structure, training.widths, training.removed, training.selections, seed=training.seed
+    )
     check_counts(network, training)
     if training.initial is not None:
         fit_to(network, read_weights(training.initial), str(training.initial))

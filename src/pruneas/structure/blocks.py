@@ -92,6 +92,9 @@ def shortcut_of(module: nn.Module, block: Block) -> nn.Module:
         activation = ACTIVATIONS.get(link)
         name = link if activation is None else f"activation{len(left)}"
         left.add_module(name, module.get_submodule(link) if activation is None else activation())
+    for part in left.modules():
+        if getattr(part, "inplace", False):  # on the sum that was; what comes in now is others' to read, too
+            part.inplace = False  # type: ignore[assignment]
     return left
 
 

@@ -46,7 +46,8 @@ def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Struc
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in dyeable(module).items()}
     try:
-        trace = trace_network(module, examples(inputs))
+        with torch.random.fork_rng(devices=[]):  # some networks draw numbers of their own
+            trace = trace_network(module, examples(inputs))
     except StructureError as error:
         raise StructureError(f"network {network} at input {', '.join(map(str, inputs))}: {error}") from error
     first = {id(tensor): name for name, tensor in named.items()}
