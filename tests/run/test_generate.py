@@ -70,3 +70,14 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(RunError, match="give another file with --out"):
         given(tmp_path, "uniform", budgets=["0.5"], out=tmp_path / "taken" / "arch.json")
+
+
+def test_options_and_sources_have_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = Space.load(space_file(tmp_path))
+    pulled = Space.load(space_file(tmp_path), {"generators.options": {"slimming": {"pull": 0.9}}})
+    for space in (plain, pulled):
+        generate(space, "slimming", budgets=["0.7"], command="test", observer=Silent())
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    generate(plain, "uniform", budgets=["0.7"], command="test", observer=Silent())
+    assert len(list((tmp_path / "runs").iterdir())) == 2

@@ -42,7 +42,7 @@ def generate(
     Raises an InputError where the method cannot work on this network.
     """
     named = {str(budget): budget for budget in map(Budget.parse, budgets)}
-    folder = run if run is not None else _default_folder(space)
+    folder = run if run is not None else _default_folder(space, method, sources)
     kept = settled(space)
     observer.stage("start", "loading torch", 0)
 
@@ -86,8 +86,11 @@ def generate(
         return copies
 
 
-def _default_folder(space: Space) -> Path:
-    digest = hashlib.sha256(json.dumps(settings(settled(space)), sort_keys=True).encode()).hexdigest()[:8]
+def _default_folder(space: Space, method: str, sources: Sequence[Architecture]) -> Path:
+    """Methods share a folder, and so a base network; one with options or sources has one of its own."""
+    own = [space.generators.options.get(method, {}), [source.to_json() for source in sources]]
+    asked = [settings(settled(space)), *([method, own] if any(own) else [])]
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     return Path("runs") / f"{space.name}-generate-{digest}"
 
 
