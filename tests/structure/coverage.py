@@ -87,6 +87,7 @@ def hold(reference: Reference, inputs: Inputs, *, seed: int) -> Structure:
     model = CostModel.of(structure, network)
     base = count(network, inputs)
     assert int(model.flops(model.base_widths)) == base.flops == sum(base.by_kind.values())
+    del network  # the largest take gigabytes
 
     widths = random_widths(structure, seed)
     built = build_widths(structure, widths, seed=seed)

@@ -61,5 +61,5 @@ def test_the_list_says_what_it_must() -> None:
 def test_every_network_of_torchvisions_classification_list_was_tried() -> None:
     from torchvision import models
 
-    tried = {entry.network for entry in entries()}
+    tried = {entry.reference.name for entry in entries()}
     assert {f"torchvision:{name}" for name in models.list_models(module=models)} <= tried
