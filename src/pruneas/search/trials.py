@@ -83,9 +83,9 @@ class Search:
             user_attrs={"origin": record.origin, "exact_widths": dict(record.widths)},
         )
 
-    def ask(self, study: optuna.Study) -> None:
-        """Ask for the next trial, and write down what it is."""
-        self._describe(ask_next(study, self.sampler, self.seed, len(self.anchors)))
+    def ask(self, study: optuna.Study, number: int) -> None:
+        """Ask for the next trial, which will have that number, and write down what it is."""
+        self._describe(ask_next(study, number, self.sampler, self.seed, len(self.anchors)))
 
     def ask_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Complete a trial whose asking was cut off, to what it would have been."""
@@ -100,7 +100,6 @@ class Search:
         record = self._untrained(trial)
         trial.set_user_attr("origin", record.origin)
         trial.set_user_attr("FLOPs", record.flops)
-        trial.set_user_attr("share of base FLOPs", round(record.flops / self.model.base.flops, 5))
         trial.set_user_attr("share of the budget", round(self._budget_share(record), 5))
         trial.set_user_attr("params", record.params)
         trial.set_user_attr("widths", " ".join(map(str, record.widths.values())))

@@ -248,8 +248,6 @@ class Worker:
                     )
                 )
             else:
-                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    opened(self._study, trial).set_user_attr("worker", self._leases.owner)
                 self._mine[trial.number] = record
                 return self._search.job(_task(trial.number), record, self._slot(trial.number)), False
             return None, True
@@ -262,9 +260,10 @@ class Worker:
         return self._slots[number]
 
     def _is_over(self) -> bool:
-        start, size = self._study.user_attrs.get(BATCH, (0, 0))
-        is_asked = len(self._trials) - self._num_waiting() >= start + size
-        return is_asked and not self._open and (self._num_missing() <= 0 or is_exhausted(self._done))
+        if self._open or (self._num_missing() > 0 and not is_exhausted(self._done)):
+            return False
+        start, size = self._study.user_attrs.get(BATCH, (0, 0))  # somebody may have died before all was asked for
+        return bool(len(self._trials) - self._num_waiting() >= start + size)
 
     def _num_waiting(self) -> int:
         return sum(trial.state == TrialState.WAITING for trial in self._trials)
@@ -295,9 +294,9 @@ class Worker:
             for number in range(num_asked, start + size):
                 if number > num_asked and self._leases.renew([ASKING]):
                     return True  # asleep for so long that another has taken it up
-                if number in self._kept and number >= len(self._study.get_trials(deepcopy=False)):
+                if number in self._kept and number >= len(self._trials):
                     self._search.enqueue_known(self._study, self._kept[number])
-                self._search.ask(self._study)
+                self._search.ask(self._study, number)
             return True
         finally:
             self._leases.release(ASKING)
@@ -387,7 +386,15 @@ class Worker:
                 self._leases.put(_task(number), json.dumps(self._kept[number].to_json()))
 
     def _patiently(self, step: Callable[[], T]) -> T:
-        return patiently(step, self._observer.note)
+        try:
+            return patiently(step, self._observer.note)
+        except KeyError as error:
+            if "does not exist" not in str(error):  # Optuna's, of what it looks for in its tables
+                raise
+            raise RunError(
+                f"study {self._leases.study!r}: was deleted while it was worked on; give the command again: the study "
+                "is made anew from trials/, and nothing is trained twice"
+            ) from error
 
 
 def is_exhausted(done: Mapping[int, TrialRecord]) -> bool:
