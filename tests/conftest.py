@@ -46,11 +46,11 @@ def givens() -> Givens:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+def postgres_server() -> Iterator[postgres.Server]:
     """A PostgreSQL server on loopback."""
     if (reason := postgres.missing()) is not None:
         pytest.skip(reason)
-    server = postgres.Server(tmp_path_factory.mktemp("postgres"))
+    server = postgres.Server()
     server.start()
     yield server
     server.stop()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,16 +36,14 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """A server in `folder`, which is its own. PostgreSQL refuses to be run by root: `nobody` runs it then."""
+    """A server in a folder of its own. PostgreSQL refuses to be run by root: `nobody` runs it then."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        # Not among pytest's folders: those are the user's alone, and nobody could not enter them.
+        folder = Path(tempfile.mkdtemp(prefix="pruneas-postgres-"))
         self._folder, self._programs = folder / "data", binaries()
         self._user = "nobody" if os.getuid() == 0 else getpass.getuser()
-        folder.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
-            for parent in (folder, *folder.parents[:-1]):  # pytest's folders are the user's alone
-                if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
             os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
         secret = folder / "secret"
         secret.write_text(PASSWORD)
@@ -88,6 +87,9 @@ class Server:
                 start_new_session=True,
             )
         for _ in range(600):
+            if self._process.poll() is not None:  # the old one's processes hold its memory yet
+                time.sleep(0.5)
+                return self.start()
             ready = subprocess.run(
                 [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
             )
@@ -96,17 +98,17 @@ class Server:
             time.sleep(0.1)
         raise RuntimeError((self._folder.parent / "log").read_text())
 
-    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """End it at once. SIGKILL goes to all of its processes."""
+    def stop(self) -> None:
+        """End it and leave nothing behind."""
+        self.kill(signal.SIGQUIT)
+        shutil.rmtree(self._folder.parent, ignore_errors=True)
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it at once; `start` begins it again. Its other processes end when they see that the first is gone."""
         if self._process is not None:
-            try:
-                os.killpg(self._process.pid, how)
-            except ProcessLookupError:
-                pass
+            self._process.send_signal(how)
             self._process.wait()
             self._process = None
-            if how == signal.SIGKILL:
-                (self._folder / "postmaster.pid").unlink(missing_ok=True)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://tester:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/{database}"
