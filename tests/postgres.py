@@ -69,6 +69,19 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        self._process = self._launched()
+        for _ in range(600):
+            if self._process.poll() is not None:  # processes of one that was killed hold its memory yet
+                self._process = self._launched()
+            ready = subprocess.run(
+                [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+            )
+            if ready.returncode == 0:
+                return
+            time.sleep(0.1)
+        raise RuntimeError((self._folder.parent / "log").read_text())
+
+    def _launched(self) -> subprocess.Popen[bytes]:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -78,7 +91,7 @@ class Server:
         options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
         log = open(self._folder.parent / "log", "ab")
         with log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [self._programs / "postgres", "-D", self._folder, *options],
                 user=self._who(),
                 cwd=self._folder.parent,
@@ -86,17 +99,6 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        for _ in range(600):
-            if self._process.poll() is not None:  # the old one's processes hold its memory yet
-                time.sleep(0.5)
-                return self.start()
-            ready = subprocess.run(
-                [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
-            )
-            if ready.returncode == 0:
-                return
-            time.sleep(0.1)
-        raise RuntimeError((self._folder.parent / "log").read_text())
 
     def stop(self) -> None:
         """End it and leave nothing behind."""

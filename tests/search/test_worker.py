@@ -8,9 +8,9 @@ import pytest
 
 from pruneas.errors import RunError
 from pruneas.progress import Silent
-from pruneas.search.records import num_trained, read_trials
+from pruneas.search.records import PLAN, num_trained, read_trials
 from pruneas.search.storage import address, connect
-from pruneas.search.worker import ASKING, PLAN, RUN, Place, join, lead
+from pruneas.search.worker import ASKING, RUN, Place, join, lead
 from tests.tiny import FakePool, led
 
 

@@ -13,6 +13,9 @@ from pruneas.errors import RunError
 SEARCH = "search"
 """The origin of a candidate whose widths Optuna proposed; an anchor's origin is its generator's name."""
 
+PLAN, PLANNED = "plan", "planned"
+"""Attributes of the study, what somebody who joins has to know; and of a trial, its record as it was planned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
@@ -40,6 +43,11 @@ class TrialRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
         return cls(**{**data, "curve": tuple(data["curve"])})
+
+
+def task_of(number: int) -> str:
+    """The name of a trial among the leases, and of its training."""
+    return f"trial {number}"
 
 
 def trial_path(run: Path, number: int) -> Path:

@@ -19,15 +19,12 @@ from pruneas.cost.widths import LegalWidths
 from pruneas.errors import RunError
 from pruneas.progress import TrialLine
 from pruneas.search.parameters import Parametrisation
-from pruneas.search.records import SEARCH, TrialRecord, trial_path
+from pruneas.search.records import PLANNED, SEARCH, TrialRecord, trial_path
 from pruneas.search.study import ask_next, reopened
 from pruneas.search.train import CHECKPOINT, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Outcome, Recipe
-
-PLANNED = "planned"
-"""The attribute of a trial that holds its record as it was planned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
