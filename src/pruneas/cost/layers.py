@@ -27,7 +27,8 @@ def layer_flops(structure: Structure, widths: Widths, removed: Collection[str] =
 def layer_params(structure: Structure, widths: Widths, removed: Collection[str] = ()) -> dict[str, int]:
     """Parameters by the module that owns them, shared ones at their first owner. They sum to the network's."""
     params: Counter[str] = Counter()
-    for name in sorted(structure.learned - structure.parameters_of(removed)):
+    left = structure.learned - structure.parameters_of(removed)
+    for name in [*(name for name in structure.shapes if name in left), *sorted(left - structure.shapes.keys())]:
         forms = [structure.form((name, dim)) for dim in range(len(structure.shapes.get(name, ())))]
         params[name.rpartition(".")[0]] += int(np.prod([_size(form, widths) for form in forms]))
     return dict(params)

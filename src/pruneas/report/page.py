@@ -136,7 +136,7 @@ table { border-collapse: collapse; width: 100%; margin: .8rem 0; font-variant-nu
   font-size: .94rem; }
 th, td { text-align: left; padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--rule); vertical-align: top;
   overflow-wrap: anywhere; }
-thead th { color: var(--muted); font-weight: 600; font-size: .85rem; }
+thead th { color: var(--muted); font-weight: 600; font-size: .85rem; overflow-wrap: normal; }
 tbody th { font-weight: 600; }
 tr.strong > * { background: var(--panel); font-weight: 700; }
 tr.strong > th { box-shadow: inset 4px 0 0 var(--winner); padding-left: 12px; }
@@ -166,6 +166,10 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   main { max-width: none; padding: 0; }
   section { margin-top: 1.4rem; }
   h2, h3 { break-after: avoid; }
+  .tiles { grid-template-columns: repeat(4, 1fr); }
+  .tiles strong { font-size: 1.15rem; }
+  table { font-size: 8.8pt; }
+  th, td { padding: .25rem .6rem .25rem 0; }
   figure, svg, tr, pre, .tiles { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 18px 28px; }
   details:not([open]) { display: none; }

@@ -12,6 +12,8 @@ from pruneas.search.records import SEARCH, TrialRecord
 
 LEAST_ACCURACY, LEAST_COST = 0.005, 0.03
 """What an axis spans at least: half a point of accuracy; of a cost this share of it."""
+LEAST_SHARE = 0.005
+"""Layers with a smaller share of the base network's cost are shown together."""
 
 
 def styles(run: RunRecords) -> dict[str, Style]:
@@ -175,27 +177,10 @@ def layer_costs(run: RunRecords, result: ResultRecord) -> list[Rows]:
         if not before:
             continue
         word = "FLOPs" if quantity == "flops" else "params"
-        rows = [
-            Row(
-                label=layer or "(its own forward)",
-                tip=f"{layer or 'the network itself'}: {count(after.get(layer, 0))} {word} of {count(cost)}",
-                value=after.get(layer, 0),
-                track=cost,
-                text=count(after.get(layer, 0)),
-                ticks=[
-                    Tick(
-                        name="uniform",
-                        style="uniform",
-                        value=beside.get(layer, 0),
-                        tip=f"{layer}: uniform {count(beside.get(layer, 0))} {word}",
-                    )
-                ]
-                if beside
-                else [],
-            )
-            for layer, cost in before.items()
-            if cost
-        ]
+        small = [layer for layer, cost in before.items() if cost < LEAST_SHARE * sum(before.values())]
+        if len(small) > 1:
+            before, after, beside = (_together(each, small) for each in (before, after, beside))
+        rows = [_cost_row(layer, cost, after.get(layer, 0), beside.get(layer), word) for layer, cost in before.items()]
         figures.append(
             Rows(
                 title=f"{word} by layer",
@@ -209,6 +194,28 @@ def layer_costs(run: RunRecords, result: ResultRecord) -> list[Rows]:
             )
         )
     return figures
+
+
+def _cost_row(layer: str, before: int, after: int, uniform: int | None, word: str) -> Row:
+    name = layer or "(its own forward)"
+    beside = [] if uniform is None else [uniform]
+    return Row(
+        label=name,
+        tip=f"{name}: {count(after)} {word} of {count(before)}",
+        value=after,
+        track=before,
+        text=count(after),
+        ticks=[
+            Tick(name="uniform", style="uniform", value=each, tip=f"{name}: uniform {count(each)} {word}")
+            for each in beside
+        ],
+    )
+
+
+def _together(costs: Mapping[str, int], small: Sequence[str]) -> dict[str, int]:
+    """Costs by layer with the small ones summed up, last."""
+    left = {layer: cost for layer, cost in costs.items() if layer not in small}
+    return left | ({f"{len(small)} small layers": sum(costs.get(layer, 0) for layer in small)} if costs else {})
 
 
 def _by_layer(arm: ArmRecord | None, quantity: str) -> Mapping[str, int]:

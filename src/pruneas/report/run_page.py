@@ -255,7 +255,8 @@ def _again(run: RunRecords) -> Markup:
         "import pruneas\nfrom safetensors.torch import load_file\n\n"
         f"architecture = pruneas.Architecture.load({best + '/architecture.json'!r})\n"
         "network = architecture.build()  # a torch.nn.Module, freshly initialised\n"
-        f"network.load_state_dict(load_file({best + '/weights.safetensors'!r}))  # trained, of its first seed\n"
+        "# The trained weights of its first seed:\n"
+        f"network.load_state_dict(load_file({best + '/weights.safetensors'!r}))\n"
     )
     return section(
         "How to have it again",

@@ -39,7 +39,7 @@ def read_run(folder: Path) -> RunRecords:
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such run")
     facts = read_json(folder / "run.json")
-    if "limit" not in facts or not (folder / "selection").is_dir() or "arm" in facts:
+    if not (folder / NETWORK).exists() and not (folder / "study.db").exists():  # which runs of earlier versions have
         raise RunError(f"{folder}: must be the folder of a search, as printed at the end of one; there is none in it")
     space = Space.load(folder / SPACE, spelling={})
     result = load(folder).record if (folder / RESULT).exists() else None
