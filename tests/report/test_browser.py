@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -50,12 +51,15 @@ pytestmark = [
 
 @pytest.fixture
 def network():
-    """Everything that a browser asks the network for, of any host, instead of getting it."""
+    """Everything that a page asks the network for, of any host, instead of getting it. What the browser asks its maker
+    for, whatever it shows, is left out: it has no switch for all of that."""
     asked = []
 
     class Refusing(BaseHTTPRequestHandler):
         def answer(self):
-            asked.append(f"{self.command} {self.path}")
+            host = urlsplit(self.path if "://" in self.path else f"//{self.path}").hostname or ""
+            if not host.endswith((".google.com", ".googleapis.com")):
+                asked.append(f"{self.command} {self.path}")
             self.send_error(404)
 
         do_GET = do_POST = do_CONNECT = do_HEAD = do_OPTIONS = answer
