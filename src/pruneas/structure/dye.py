@@ -4,10 +4,9 @@ Every index of every parameter dimension gets a dye, an integer. One forward pas
 place of values; PyTorch itself moves them through views, concatenations and slices, and the few operators that combine
 dimensions (`rules.py`) say which dyes meet. Dyes that meet belong together (`groups.py`).
 
-A traced tensor has *planes*: integer tensors of its shape, mostly of stride 0, so that they take no memory. An
-activation has one plane, the dye of each element; a parameter has one for each dimension, so that
-transposing or slicing a weight moves each dimension's dyes to where they belong. No plane means no dye at all: a
-constant, zeros of a padding. Element value 0 means the same for that element.
+A traced tensor has *planes* (`planes.py`). An activation has one plane, the dye of each element; a parameter has one
+for each dimension, so that transposing or slicing a weight moves each dimension's dyes to where they belong. No plane
+means no dye at all: a constant, zeros of a padding. Dye 0 means the same for an element.
 """
 
 from __future__ import annotations
@@ -31,9 +30,8 @@ from pruneas.errors import StructureError
 from pruneas.networks import tensors_of
 from pruneas.networks.selection import ChannelSelection
 from pruneas.structure.held import SIZES, Derivation, Held, holding
+from pruneas.structure.planes import Ids, Plane, Planes
 
-Ids = npt.NDArray[np.int64]
-Planes = tuple[torch.Tensor, ...]
 OUTPUT = "the network's output"
 KERNEL = "the kernel's size"
 """Why the places of a convolution's kernel cannot change: too plain a reason to be reported."""
@@ -220,18 +218,14 @@ class DyeTensor(torch.Tensor):
         """The dyes of a dimension (size,), zeros where it has none; None if some plane mixes it with another one."""
         dim %= self.ndim
         for plane in self.planes:
-            varies = varying(plane)
-            if varies == {dim} or (not varies and len(self.planes) == 1):
-                index = tuple(slice(None) if d == dim else 0 for d in range(self.ndim))
-                return plane[index].numpy().astype(np.int64)
-            if dim in varies:
-                return None
-        return np.zeros(self.shape[dim], dtype=np.int64)
+            if dim in plane.varies:
+                return plane.vector() if len(plane.varies) == 1 else None
+        alone = len(self.planes) == 1 and not self.planes[0].varies
+        return np.full(self.shape[dim], self.planes[0].table.item() if alone else 0, dtype=np.int64)
 
     def dyes(self) -> Ids:
         """Every dye in this tensor."""
-        found = [np.unique(compact(plane).numpy()) for plane in self.planes]
-        return np.concatenate([*found, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+        return np.concatenate([*(plane.unique() for plane in self.planes), np.zeros(0, dtype=np.int64)])
 
     @classmethod
     def __torch_function__(
@@ -271,31 +265,6 @@ def dyed(tree: Any) -> Iterator[DyeTensor]:
             yield from dyed(leaf)
     elif isinstance(tree, dict):
         yield from dyed(tuple(tree.values()))
-
-
-def compact(plane: torch.Tensor) -> torch.Tensor:
-    """The plane without the repetitions that strides of 0 stand for: same dimensions, those of size 1."""
-    index = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in plane.stride())
-    return plane[index] if index else plane
-
-
-def varying(plane: torch.Tensor) -> set[int]:
-    """The dimensions along which a plane's dyes differ."""
-    small = compact(plane)
-    return {
-        dim
-        for dim in range(small.ndim)
-        if small.shape[dim] > 1 and bool((small != small.narrow(dim, 0, 1)).any().item())
-    }
-
-
-def settle(plane: torch.Tensor) -> torch.Tensor:
-    """The same plane held in as little memory as it needs."""
-    if plane.numel() < 4096:
-        return plane
-    varies = varying(plane)
-    index = tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(plane.ndim))
-    return plane[index].clone().expand(plane.shape)
 
 
 def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
@@ -339,8 +308,7 @@ def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
     for dim, size in enumerate(tensor.shape):
         dyes = trace.dimension(name, dim, size)
         if size > 1:
-            view = [size if d == dim else 1 for d in range(tensor.ndim)]
-            planes.append(torch.from_numpy(dyes).view(view).expand(tensor.shape))
+            planes.append(Plane.along(dyes, dim, tensor.ndim))
     return DyeTensor(tensor.shape, tuple(planes), trace, dtype=tensor.dtype, parameter=name)
 
 
@@ -357,7 +325,7 @@ def _run(
         mark = trace.freeze(
             np.zeros(0, dtype=np.int64), f"the network's input {position}" if position else "the network's input"
         )
-        plane = torch.full((1,) * tensor.ndim, mark, dtype=torch.int64).expand(tensor.shape)
+        plane = Plane.single(mark, tensor.ndim)
         step = trace.record.input(tensor.shape)
         arguments.append(DyeTensor(tensor.shape, (plane,), trace, dtype=tensor.dtype, step=step))
     modes = [(module, module.training) for module in network.modules()]

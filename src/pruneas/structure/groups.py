@@ -17,8 +17,9 @@ from scipy import sparse
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.blocks import Block, Blocks
-from pruneas.structure.dye import KERNEL, Ids, Trace
+from pruneas.structure.dye import KERNEL, Trace
 from pruneas.structure.held import Derivation
+from pruneas.structure.planes import Ids
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
