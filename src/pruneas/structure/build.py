@@ -38,12 +38,13 @@ def analyse(network: Reference, inputs: Inputs) -> Structure:
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
-    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    learned = frozenset(name for name, tensor in named.items() if isinstance(tensor, nn.Parameter))
+    lazy = [name for name in named if name in learned and is_lazy(named[name])]
     if lazy:
         raise StructureError(
             f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
         )
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in dyeable(module).items()}
     try:
         with torch.random.fork_rng(devices=[]):  # some networks draw numbers of their own
@@ -53,7 +54,6 @@ def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Struc
     first = {id(tensor): name for name, tensor in named.items()}
     every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     aliases = {name: first[id(tensor)] for name, tensor in every if name not in named}
-    learned = frozenset(name for name, _ in module.named_parameters())
     blocks = find_blocks(trace.record, named, {*aliases, *aliases.values()})
     indices = [name for name in shapes if not named[name].is_floating_point()]
     selections = {name: trace.record.source(name.rpartition(".")[0]) for name in indices}

@@ -190,7 +190,7 @@ def _bilinear(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords
 
 
 def _attention(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    tensors = list(dyed((args, kwargs)))
+    tensors = dyed((args, kwargs))
     return frozen(trace, tensors, f"a product of two activations ({user_line()})", out[0].shape)
 
 
@@ -241,6 +241,8 @@ def join(trace: Trace, planes: list[Plane], plane: Plane) -> None:
 def _bind(trace: Trace, inputs: Ids, parameter: Ids) -> None:
     """A parameter reads a tensor's dimension: same dyes; what has none (zeros of a padding) cannot change its size."""
     trace.unite(inputs, parameter)
+    if np.count_nonzero(inputs) == len(inputs):
+        return
     bare = (inputs == 0) & (parameter != 0)
     if bare.any():
         reason = f"it reads a constant, or a single channel, which cannot change ({user_line()})"
@@ -327,7 +329,7 @@ def _whole(formula: Callable[..., None]) -> Callable[..., Any]:
     """Run a function without counting its parts, then count it by itself."""
 
     def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
-        trace = next(dyed((args, kwargs))).tracing
+        trace = dyed((args, kwargs))[0].tracing
         operations = trace.record.operations
         before = len(operations)
         out = run()
@@ -381,7 +383,7 @@ def _convolved(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
 
 def _heads(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
     """PyTorch's multi-head attention holds the size of what it reads."""
-    tensors = list(dyed((args, kwargs)))
+    tensors = dyed((args, kwargs))
     frozen(tensors[0].tracing, tensors, f"multi-head attention holds its sizes ({user_line()})", ())
     return run()
 
@@ -390,7 +392,7 @@ def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
     """Recurrent layers hold the sizes of what they read and put out; fvcore does not count them."""
 
     def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
-        tensors = list(dyed((args, kwargs)))
+        tensors = dyed((args, kwargs))
         trace = tensors[0].tracing
         reason = f"a recurrent layer holds its sizes ({user_line()})"
         step = trace.record.step(function.__name__, [tensor.step for tensor in tensors], ())

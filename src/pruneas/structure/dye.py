@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
@@ -147,10 +148,16 @@ class Trace:
         return np.arange(self.count - size, self.count)
 
     def unite(self, a: Ids, b: Ids) -> None:
-        """The dyes a[i] and b[i] belong together, for every i."""
+        """The dyes a[i] and b[i] belong together, for every i; 0 belongs to nothing."""
+        self.edges.append((a, b))
+
+    def united(self) -> tuple[Ids, Ids]:
+        """Pairs of different dyes that belong together. Shapes (pairs,)."""
+        none = np.zeros(0, dtype=np.int64)
+        a = np.concatenate([none, *(a for a, _ in self.edges)])
+        b = np.concatenate([none, *(b for _, b in self.edges)])
         both = (a != 0) & (b != 0) & (a != b)
-        if both.any():
-            self.edges.append((a[both], b[both]))
+        return a[both], b[both]
 
     def tie(self, dyes: Ids, parts: int) -> None:
         """Equal parts of a dimension change alike: position i of each part belongs together."""
@@ -163,14 +170,13 @@ class Trace:
         mark = self.count
         self.count += 1
         self.frozen[mark] = reason
-        dyes = np.unique(dyes)
         self.unite(dyes, np.full_like(dyes, mark))
         return mark
 
     def met(self) -> npt.NDArray[np.bool_]:
         """Which dyes some operator has used so far. Shape (count,)."""
         met = np.zeros(self.count, dtype=np.bool_)
-        for a, b in [*self.edges, *self.weights]:
+        for a, b in [self.united(), *self.weights]:
             met[a] = met[b] = True
         met[0] = True
         return met
@@ -233,16 +239,17 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.combine import SEEN
 
-        def run() -> Any:
-            return super(DyeTensor, cls).__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
-
-        out = SEEN[func](run, *args, **(kwargs or {})) if func in SEEN else run()
-        if func in SIZES:
-            for size, tensor, dim in SIZES[func](out, *args, **(kwargs or {})):
-                if isinstance(size, Held) and isinstance(tensor, DyeTensor):
-                    dyes = tensor.along(dim)
-                    if dyes is not None:
-                        tensor.tracing.held.append((size.derivation, dyes))
+        kwargs = kwargs or {}
+        # As `super().__torch_function__` does, which wraps what is put out once more.
+        with torch._C.DisableTorchFunctionSubclass():
+            seen = SEEN.get(func)
+            out = seen(partial(func, *args, **kwargs), *args, **kwargs) if seen else func(*args, **kwargs)
+            if func in SIZES:
+                for size, tensor, dim in SIZES[func](out, *args, **kwargs):
+                    if isinstance(size, Held) and isinstance(tensor, DyeTensor):
+                        dyes = tensor.along(dim)
+                        if dyes is not None:
+                            tensor.tracing.held.append((size.derivation, dyes))
         return out
 
     @classmethod
@@ -251,20 +258,21 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.rules import apply
 
-        kwargs = dict(kwargs or {})
-        trace = next(dyed((args, kwargs))).tracing
-        return apply(trace, func, tuple(args), kwargs)
+        return apply(func, tuple(args), dict(kwargs or {}))
 
 
-def dyed(tree: Any) -> Iterator[DyeTensor]:
-    """The traced tensors among an operator's arguments."""
+def dyed(tree: Any) -> list[DyeTensor]:
+    """The traced tensors among an operator's or a module's arguments, or what it puts out."""
     if isinstance(tree, DyeTensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for leaf in tree:
-            yield from dyed(leaf)
-    elif isinstance(tree, dict):
-        yield from dyed(tuple(tree.values()))
+        return [tree]
+    found: list[DyeTensor] = []
+    if isinstance(tree, tuple | list | dict):
+        for leaf in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(leaf, DyeTensor):
+                found.append(leaf)
+            elif isinstance(leaf, tuple | list | dict):
+                found += dyed(leaf)
+    return found
 
 
 def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
@@ -353,19 +361,15 @@ def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHan
     """Have the calls of a module recorded."""
 
     def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-        record.enter(name, _steps((args, kwargs)))
+        record.enter(name, [tensor.step for tensor in dyed((args, kwargs))])
 
     def leave(_: nn.Module, __: Any, output: Any) -> None:
-        record.leave(_steps(output))
+        record.leave([tensor.step for tensor in dyed(output)])
 
     return [
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
         module.register_forward_hook(leave),
     ]
-
-
-def _steps(tree: Any) -> list[int]:
-    return [leaf.step for leaf in tree_iter(tree) if isinstance(leaf, DyeTensor)]
 
 
 def to_meta(tree: Any) -> Any:

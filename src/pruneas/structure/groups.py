@@ -264,10 +264,10 @@ def _held(trace: Trace, group_of_dye: npt.NDArray[np.int64], widths: npt.NDArray
 
 def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
     """The layout of a dimension; the channels of elastic groups are numbered here, in order, again and again."""
-    for group in np.unique(groups[groups >= 0]):
-        if every[group].elastic:
-            mine = np.flatnonzero(groups == group)
-            positions[mine] = np.arange(len(mine)) % every[group].width
+    for index, group in enumerate(every):
+        if group.elastic:
+            mine = np.flatnonzero(groups == index)
+            positions[mine] = np.arange(len(mine)) % group.width
     return Layout(groups=groups, positions=positions)
 
 
@@ -333,8 +333,7 @@ def _fixed(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> Iterator[
 
 def _channels(trace: Trace) -> tuple[Ids, dict[int, str]]:
     """The channel of every dye (count,), and the reasons of those that are fixed."""
-    left = np.concatenate([a for a, _ in trace.edges] or [np.zeros(0, dtype=np.int64)])
-    right = np.concatenate([b for _, b in trace.edges] or [np.zeros(0, dtype=np.int64)])
+    left, right = trace.united()
     graph = sparse.coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(trace.count, trace.count))
     _, labels = sparse.csgraph.connected_components(graph, directed=False)
     channel = labels.astype(np.int64)

@@ -31,13 +31,15 @@ from pruneas.structure.planes import Ids, Plane, Planes
 aten = torch.ops.aten
 
 
-def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+def apply(func: Any, args: Arguments, kwargs: Keywords) -> Any:
     """Run one operator on dyes. In-place operators change the planes of their first argument."""
     packet = func.overloadpacket
     name = packet.__name__
+    reads = dyed((args, kwargs))
+    trace = reads[0].tracing
     if name.endswith("_") and not name.endswith("__"):
         target = args[0]
-        result = apply_functional(trace, func, getattr(aten, name[:-1], packet), args, kwargs)
+        result = apply_functional(trace, func, getattr(aten, name[:-1], packet), args, kwargs, reads)
         if isinstance(target, DyeTensor):
             if target.shape != result.shape:
                 raise StructureError(f"{name} changes a tensor's shape in place ({user_line()})")
@@ -46,9 +48,9 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
                 target.base.planes = frozen(trace, [target, target.base, result], reason, target.base.shape)
             target.planes, target.step = result.planes, result.step
         else:
-            frozen(trace, dyed((args, kwargs)), f"{name} writes into a constant ({user_line()})", ())
+            frozen(trace, reads, f"{name} writes into a constant ({user_line()})", ())
         return target
-    return apply_functional(trace, func, packet, args, kwargs)
+    return apply_functional(trace, func, packet, args, kwargs, reads)
 
 
 def _fits(target: DyeTensor, written: Arguments, result: DyeTensor) -> bool:
@@ -68,14 +70,16 @@ def _covers(plane: Plane, other: Plane) -> bool:
     return alike and bool(((plane.table != 0) | (other.table == 0)).all())
 
 
-def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
+def apply_functional(
+    trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords, reads: Sequence[DyeTensor]
+) -> Any:
     shapes = _shapes(trace, func, packet, args, kwargs)
     if packet in RULES:
         planes = RULES[packet](trace, shapes, args, kwargs)
     elif (packet in MOVES or func.is_view) and not _has_complex((shapes, args)):
-        planes = _moved(trace, func, packet, shapes, args, kwargs)
+        planes = _moved(trace, func, packet, shapes, args, kwargs, reads)
     elif packet in SAME_SHAPE or torch.Tag.pointwise in func.tags:
-        planes = _pointwise(trace, shapes, args, kwargs)
+        planes = _pointwise(trace, shapes, reads)
     elif packet in SPATIAL:
         planes = _spatial(trace, packet, shapes, args, kwargs)
     elif packet in REDUCTIONS:
@@ -85,7 +89,6 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     else:
         planes = NotImplemented
     first = shapes if isinstance(shapes, torch.Tensor) else shapes[0] if shapes else None
-    reads = list(dyed((args, kwargs)))
     step = trace.record.step(packet.__name__, [tensor.step for tensor in reads], getattr(first, "shape", ()))
     if planes is NotImplemented:
         reason = f"{packet} has no rule here ({user_line()})"
@@ -109,13 +112,16 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
 
 def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
     """What an operator puts out, without values. Networks repeat themselves: each case is worked out once a trace."""
-    known = _alike(packet, args) or (packet is aten.convolution and _convolved(args))
-    if known:
-        first = torch.empty(known, dtype=args[0].dtype, device="meta")
-        rest = len(func._schema.returns) - 1
-        return (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
-    key = (func, _case(args), _case(tuple(kwargs.items())))
+    known = _known_shape(packet, args, kwargs)
+    key = (
+        (func, known, args[0].dtype) if known is not None else (func, _case(args), _case(tuple(kwargs.items())))
+    )
     if key not in trace.shapes:
+        if known is not None:
+            first = torch.empty(known, dtype=args[0].dtype, device="meta")
+            rest = len(func._schema.returns) - 1
+            trace.shapes[key] = (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
+            return trace.shapes[key]
         try:
             trace.shapes[key] = func(*to_meta(args), **to_meta(kwargs))
         except Exception as error:
@@ -123,16 +129,29 @@ def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywo
     return trace.shapes[key]
 
 
-def _alike(packet: Any, args: Arguments) -> Any:
-    """The output's shape, where it plainly is the first argument's: PyTorch takes its time to find that out."""
+def _known_shape(packet: Any, args: Arguments, kwargs: Keywords) -> Sequence[int] | None:
+    """The output's shape where it is plain: PyTorch takes its time to find that out. It has the first one's dtype."""
     if packet in ACTIVATIONS:
         return args[0].shape
-    if packet in SUMS and isinstance(args[1], torch.Tensor):
-        return args[0].shape if (args[0].shape, args[0].dtype) == (args[1].shape, args[1].dtype) else None
     if packet in BATCH_NORMS and args[0].ndim > 1:
         of_channels = (args[0].shape[1],)
         return args[0].shape if all(each is None or each.shape == of_channels for each in args[1:5]) else None
-    return None
+    if packet in SUMS and isinstance(args[1], torch.Tensor) and args[0].dtype == args[1].dtype:
+        return _broadcast(args[0].shape, args[1].shape)
+    if packet is aten.mean and len(args) > 1 and args[1] and not kwargs:
+        return _averaged(args[0].shape, *args[1:])
+    return _convolved(args) if packet is aten.convolution else None
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> Sequence[int] | None:
+    if len(a) != len(b) or any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
+        return None
+    return a if a == b else tuple(n if m == 1 else m for m, n in zip(a, b, strict=True))
+
+
+def _averaged(shape: Sequence[int], dims: Sequence[int], keep: bool = False) -> Sequence[int]:
+    gone = {dim % len(shape) for dim in dims}
+    return tuple(1 if dim in gone else size for dim, size in enumerate(shape) if keep or dim not in gone)
 
 
 def _convolved(args: Arguments) -> tuple[int, ...] | None:
@@ -158,8 +177,15 @@ def _has_complex(tree: Any) -> bool:
 # Operators that move data --------------------------------------------------------------------------------------------
 
 
-def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, kwargs: Keywords) -> Any:
-    sources = list(dyed((args, kwargs)))
+def _moved(
+    trace: Trace,
+    func: Any,
+    packet: Any,
+    shapes: Any,
+    args: Arguments,
+    kwargs: Keywords,
+    sources: Sequence[DyeTensor],
+) -> Any:
     if packet in COPIES:
         return sources[0].planes
     if packet in RESHAPES:
@@ -281,10 +307,9 @@ def _selected(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords
 # Operators that keep dyes where they are -----------------------------------------------------------------------------
 
 
-def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+def _pointwise(trace: Trace, out: Any, sources: Sequence[DyeTensor]) -> Any:
     if not isinstance(out, torch.Tensor):
         out = out[0]
-    sources = list(dyed((args, kwargs)))
     if len(sources) == 1 and sources[0].shape == out.shape:
         return sources[0].planes
     planes: list[Plane] = []
@@ -314,7 +339,7 @@ def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any
 
 
 def _weight_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    return _pointwise(trace, out[0], args[:2], {})
+    return _pointwise(trace, out[0], dyed(args[:2]))
 
 
 def _places(out: torch.Tensor, sources: Sequence[DyeTensor]) -> set[int]:
