@@ -38,22 +38,25 @@ def analyse(network: Reference, inputs: Inputs) -> Structure:
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    learned = frozenset(name for name, tensor in named.items() if isinstance(tensor, nn.Parameter))
-    lazy = [name for name in named if name in learned and is_lazy(named[name])]
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    every = {**parameters, **dict(module.named_buffers(remove_duplicate=False))}
+    lazy = [name for name, parameter in parameters.items() if is_lazy(parameter)]
     if lazy:
         raise StructureError(
             f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
         )
+    first: dict[int, str] = {}
+    for name, tensor in every.items():
+        first.setdefault(id(tensor), name)
+    named = {name: every[name] for name in first.values()}
+    aliases = {name: first[id(tensor)] for name, tensor in every.items() if name not in named}
+    learned = frozenset(name for name in named if name in parameters)
     shapes = {name: tuple(tensor.shape) for name, tensor in dyeable(module).items()}
     try:
         with torch.random.fork_rng(devices=[]):  # some networks draw numbers of their own
             trace = trace_network(module, examples(inputs))
     except StructureError as error:
         raise StructureError(f"network {network} at input {', '.join(map(str, inputs))}: {error}") from error
-    first = {id(tensor): name for name, tensor in named.items()}
-    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    aliases = {name: first[id(tensor)] for name, tensor in every if name not in named}
     blocks = find_blocks(trace.record, named, {*aliases, *aliases.values()})
     indices = [name for name in shapes if not named[name].is_floating_point()]
     selections = {name: trace.record.source(name.rpartition(".")[0]) for name in indices}
