@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -280,35 +281,29 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
 
     Where that leaves parameters out (auxiliary heads), once more in training mode, with a batch of two, so that what
     they read shrinks with the rest; its operators are not counted. `inputs` give the shapes of the arguments, batch of
-    1 included. Raises StructureError where a pass fails.
+    1 included. Parameters and buffers have dyes where their dimensions could change: those of numbers, and what channel
+    selections go by. Counters have none, nor have other indices, whose values the network's code relies on. Raises
+    StructureError where a pass fails.
     """
     trace = Trace()
-    tensors: dict[str, torch.Tensor] = {}
-    changing = dyeable(network)
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        tensors[name] = _dyed(trace, name, tensor) if name in changing else tensor.detach().clone()
+    modules = dict(network.named_modules())
+    tensors: dict[int, torch.Tensor] = {}
+    indices = {id(module.index) for module in modules.values() if isinstance(module, ChannelSelection)}
+    for kind in ("_parameters", "_buffers"):
+        for prefix, module in modules.items():
+            for leaf, tensor in getattr(module, kind).items():
+                if tensor is not None and id(tensor) not in tensors:
+                    name = f"{prefix}.{leaf}" if prefix else leaf
+                    is_dyed = tensor.ndim > 0 and (tensor.is_floating_point() or id(tensor) in indices)
+                    tensors[id(tensor)] = _dyed(trace, name, tensor) if is_dyed else tensor.detach().clone()
     dyed = trace.count
-    _run(trace, network, tensors, inputs, training=False)
+    _run(trace, modules, tensors, inputs, training=False)
     trace.evaluated = trace.met()
     if not trace.evaluated[:dyed].all():
         evaluation, trace.record = trace.record, Record()
-        _run(trace, network, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
+        _run(trace, modules, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
         trace.record = evaluation
     return trace
-
-
-def dyeable(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters and buffers whose dimensions could change: numbers, and what channel selections go by.
-
-    Counters are not, nor are other indices, whose values the network's code relies on.
-    """
-    indices = {id(module.index) for module in network.modules() if isinstance(module, ChannelSelection)}
-    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {
-        name: tensor
-        for name, tensor in named.items()
-        if tensor.ndim > 0 and (tensor.is_floating_point() or id(tensor) in indices)
-    }
 
 
 def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
@@ -322,8 +317,8 @@ def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
 
 def _run(
     trace: Trace,
-    network: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
+    modules: Mapping[str, nn.Module],
+    tensors: Mapping[int, torch.Tensor],
     inputs: Sequence[torch.Tensor],
     *,
     training: bool,
@@ -336,12 +331,14 @@ def _run(
         plane = Plane.single(mark, tensor.ndim)
         step = trace.record.input(tensor.shape)
         arguments.append(DyeTensor(tensor.shape, (plane,), trace, dtype=tensor.dtype, step=step))
-    modes = [(module, module.training) for module in network.modules()]
-    hooks = [hook for name, module in network.named_modules() for hook in _recorded(trace.record, name, module)]
+    network = modules[""]
+    modes = [(module, module.training) for module in modules.values()]
+    hooks = [hook for name, module in modules.items() for hook in _recorded(trace.record, name, module)]
     try:
-        network.train(training)
-        with torch.no_grad(), holding(network):
-            output = torch.func.functional_call(network, dict(tensors), tuple(arguments))
+        if any(mode != training for _, mode in modes):
+            network.train(training)
+        with torch.no_grad(), holding(modules), _replaced(modules.values(), tensors):
+            output = network(*arguments)
     except Exception as error:
         mode = " in training mode, which parts of it need" if training else ""
         # Rules say what failed and where by themselves.
@@ -351,10 +348,29 @@ def _run(
         for hook in hooks:
             hook.remove()
         for module, mode_before in modes:
-            module.training = mode_before
+            if module.training != mode_before:
+                module.training = mode_before
     for tensor in tensors_of(output):
         if isinstance(tensor, DyeTensor):
             trace.freeze(tensor.dyes(), OUTPUT)
+
+
+@contextmanager
+def _replaced(modules: Iterable[nn.Module], tensors: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """While this holds, the modules' parameters and buffers are others; `tensors` by the identity of the modules' own.
+
+    So does `torch.func.functional_call`, which puts back wrongly what modules of several names hold.
+    """
+    stores: list[dict[str, Any]] = [store for module in modules for store in (module._parameters, module._buffers)]
+    before = [(store, dict(store)) for store in stores]
+    try:
+        for store, own in before:
+            store.update({leaf: tensors[id(tensor)] for leaf, tensor in own.items() if tensor is not None})
+        yield
+    finally:
+        for store, own in before:
+            store.clear()
+            store.update(own)
 
 
 def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHandle]:

@@ -199,7 +199,7 @@ def find_groups(
     @cache
     def role(dimension: Dimension) -> Role:
         mine = dyes[dimension]
-        return "out" if outs[mine].any() else "in" if ins[mine].any() else "along"
+        return "out" if np.count_nonzero(outs[mine]) else "in" if np.count_nonzero(ins[mine]) else "along"
 
     groups: list[Group] = []
     group_of, position_of = np.full((2, int(channel.max()) + 1), -1, dtype=np.int64)

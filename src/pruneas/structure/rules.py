@@ -140,6 +140,8 @@ def _known_shape(packet: Any, args: Arguments, kwargs: Keywords) -> Sequence[int
         return _broadcast(args[0].shape, args[1].shape)
     if packet is aten.mean and len(args) > 1 and args[1] and not kwargs:
         return _averaged(args[0].shape, *args[1:])
+    if packet in (aten.addmm, aten.mm):
+        return (args[-2].shape[0], args[-1].shape[1])
     return _convolved(args) if packet is aten.convolution else None
 
 
