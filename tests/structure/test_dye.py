@@ -12,8 +12,8 @@ from pruneas.architecture import Reference
 from pruneas.errors import StructureError
 from pruneas.structure.build import structure_of
 from pruneas.structure.dye import DyeTensor, Trace, trace_network
-from pruneas.structure.planes import Plane
 from pruneas.structure.groups import Structure
+from pruneas.structure.planes import Plane
 from tests.nets import NETS, image
 
 Forward = Callable[["Two", torch.Tensor], torch.Tensor]
@@ -271,6 +271,29 @@ def test_tracing_leaves_the_network_as_it_was() -> None:
     assert network.training and not network.a[1].training
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class TwoNames(nn.Module):
+    """One module under two names, which also keeps a buffer from its first call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 3, 1)
+        self.b = self.a
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "kept"):
+            self.register_buffer("kept", self.a.weight.sum())
+        return self.b(self.a(x)) * self.kept
+
+
+def test_modules_of_two_names_and_buffers_made_on_the_way_leave_no_dyes_behind() -> None:
+    network = TwoNames()
+    weight = network.a.weight
+    trace_network(network, [torch.empty(1, 3, 5, 7)])
+    assert network.a.weight is weight
+    assert list(network.state_dict()) == ["a.weight", "a.bias", "b.weight", "b.bias"]
+    assert all(module._compiled_call_impl is None for module in network.modules())
 
 
 def test_dyes_along_a_dimension_of_size_one_and_of_one_dye() -> None:

@@ -311,7 +311,7 @@ def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids | int], we
     for extent in extents:
         if isinstance(extent, int):
             factor *= extent
-        elif extent.any():
+        elif np.count_nonzero(extent):
             changing.append(extent)
         else:
             factor *= len(extent)

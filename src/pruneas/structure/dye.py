@@ -26,7 +26,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map
-from torch.utils.hooks import RemovableHandle
 
 from pruneas.errors import StructureError
 from pruneas.networks import tensors_of
@@ -158,7 +157,8 @@ class Trace:
         a = np.concatenate([none, *(a for a, _ in self.edges)])
         b = np.concatenate([none, *(b for _, b in self.edges)])
         both = (a != 0) & (b != 0) & (a != b)
-        return a[both], b[both]
+        self.edges = [(a[both], b[both])]
+        return self.edges[0]
 
     def tie(self, dyes: Ids, parts: int) -> None:
         """Equal parts of a dimension change alike: position i of each part belongs together."""
@@ -311,7 +311,9 @@ def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
     for dim, size in enumerate(tensor.shape):
         dyes = trace.dimension(name, dim, size)
         if size > 1:
-            planes.append(Plane.along(dyes, dim, tensor.ndim))
+            shape = [1] * tensor.ndim
+            shape[dim] = size
+            planes.append(Plane(dyes.reshape(shape), frozenset((dim,))))
     return DyeTensor(tensor.shape, tuple(planes), trace, dtype=tensor.dtype, parameter=name)
 
 
@@ -333,11 +335,10 @@ def _run(
         arguments.append(DyeTensor(tensor.shape, (plane,), trace, dtype=tensor.dtype, step=step))
     network = modules[""]
     modes = [(module, module.training) for module in modules.values()]
-    hooks = [hook for name, module in modules.items() for hook in _recorded(trace.record, name, module)]
     try:
         if any(mode != training for _, mode in modes):
             network.train(training)
-        with torch.no_grad(), holding(modules), _replaced(modules.values(), tensors):
+        with torch.no_grad(), holding(modules), _replaced(modules.values(), tensors), _recorded(trace.record, modules):
             output = network(*arguments)
     except Exception as error:
         mode = " in training mode, which parts of it need" if training else ""
@@ -345,8 +346,6 @@ def _run(
         what = error if isinstance(error, StructureError) else f"{type(error).__name__}: {error} ({user_line(error)})"
         raise StructureError(f"the network cannot be traced{mode}: {what}") from error
     finally:
-        for hook in hooks:
-            hook.remove()
         for module, mode_before in modes:
             if module.training != mode_before:
                 module.training = mode_before
@@ -373,19 +372,32 @@ def _replaced(modules: Iterable[nn.Module], tensors: Mapping[int, torch.Tensor])
             store.update(own)
 
 
-def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHandle]:
-    """Have the calls of a module recorded."""
+@contextmanager
+def _recorded(record: Record, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """While this holds, every call of the modules is recorded, hooks included.
 
-    def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-        record.enter(name, [tensor.step for tensor in dyed((args, kwargs))])
+    It goes where `nn.Module.compile` puts its own: hooks of ours would take their time, and not see what others' do.
+    """
 
-    def leave(_: nn.Module, __: Any, output: Any) -> None:
-        record.leave([tensor.step for tensor in dyed(output)])
+    def recording(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            record.enter(name, [tensor.step for tensor in dyed((args, kwargs))])
+            output = call(*args, **kwargs)
+            record.leave([tensor.step for tensor in dyed(output)])
+            return output
 
-    return [
-        module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
-        module.register_forward_hook(leave),
-    ]
+        return recorded
+
+    compiled = [(module, module._compiled_call_impl) for module in modules.values()]
+    try:
+        for name, module in modules.items():
+            vars(module)["_compiled_call_impl"] = recording(name, module._call_impl)
+        yield
+    finally:
+        for module, before in compiled:
+            del vars(module)["_compiled_call_impl"]
+            if before is not None:
+                vars(module)["_compiled_call_impl"] = before
 
 
 def to_meta(tree: Any) -> Any:

@@ -206,7 +206,6 @@ def find_groups(
     taken: Counter[str] = Counter()
     for membership, channels in _memberships(of, channel, reasons):
         width = gcd(*(times for _, times in membership)) if len(channels) == 1 else 1
-        elastic = width > 1
         members = tuple(
             Member(parameter=name, dim=dim, role=role((name, dim)), multiplicity=times // width)
             for (name, dim), times in membership
@@ -218,10 +217,11 @@ def find_groups(
         taken[name] += 1
         group_of[channels], position_of[channels] = len(groups), np.arange(len(channels))
         unique_name = name if taken[name] == 1 else f"{name}[{taken[name] - 1}]"
-        groups.append(Group(name=unique_name, width=width * len(channels), members=members, elastic=elastic))
+        groups.append(Group(name=unique_name, width=width * len(channels), members=members, elastic=width > 1))
 
     group_of_dye, position_of_dye = group_of[channel], position_of[channel]
-    layouts = {d: _layout(group_of_dye[mine], position_of_dye[mine], groups) for d, mine in dyes.items()}
+    elastic = {index: group.width for index, group in enumerate(groups) if group.elastic}
+    layouts = {d: _layout(group_of_dye[mine], position_of_dye[mine], elastic) for d, mine in dyes.items()}
     widths = np.array([group.width for group in groups], dtype=np.int64)
     operations = tuple(
         CountedOperation(
@@ -260,12 +260,12 @@ def _held(trace: Trace, group_of_dye: npt.NDArray[np.int64], widths: npt.NDArray
             yield HeldSize(derivation, _form(group_of_dye[dyes], widths))
 
 
-def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
-    """The layout of a dimension; the channels of elastic groups are numbered here, in order, again and again."""
-    for index, group in enumerate(every):
-        if group.elastic:
-            mine = np.flatnonzero(groups == index)
-            positions[mine] = np.arange(len(mine)) % group.width
+def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], elastic: Mapping[int, int]) -> Layout:
+    """The layout of a dimension; the channels of elastic groups (widths by index) are numbered here, in order, again
+    and again."""
+    for group, width in elastic.items():
+        mine = np.flatnonzero(groups == group)
+        positions[mine] = np.arange(len(mine)) % width
     return Layout(groups=groups, positions=positions)
 
 
@@ -287,8 +287,10 @@ def _retire_unmade(
     """What weights read, but nothing makes (a weight, a selection), is as wide as a buffer."""
     made = np.zeros(len(channel), dtype=np.bool_)
     made[channel[outs]] = True
+    of_learned = np.zeros(len(channel), dtype=np.bool_)
     for mine in learned:
-        made[channel[mine][~ins[mine]]] = True
+        of_learned[mine] = True
+    made[channel[of_learned & ~ins]] = True
     for alone in channel[~made[channel]]:
         reasons.setdefault(int(alone), "no parameter makes it")
 
@@ -309,7 +311,7 @@ def _memberships(
     sums = np.zeros((2, int(channel.max()) + 1), dtype=np.uint64)
     for each, token in zip(sums, tokens, strict=True):
         np.add.at(each, channels, token[index])
-    is_free = sums.any(axis=0)
+    is_free = np.asarray(sums.any(axis=0))
     is_free[list(reasons)] = False
     free = np.flatnonzero(is_free)
     order = free[np.lexsort(sums[:, free])]
@@ -339,7 +341,7 @@ def _channels(trace: Trace) -> tuple[Ids, dict[int, str]]:
     """The channel of every dye (count,), and the reasons of those that are fixed. Channels are numbered in the order in
     which their first dyes were given out."""
     left, right = trace.united()
-    graph = sparse.coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(trace.count, trace.count))
+    graph = sparse.coo_array((np.ones(len(left)), (left, right)), shape=(trace.count, trace.count))
     _, labels = sparse.csgraph.connected_components(graph, directed=False)
     first = np.zeros(labels.max() + 1, dtype=np.int64)
     first[labels[::-1]] = np.arange(trace.count)[::-1]  # the last one that is written stays

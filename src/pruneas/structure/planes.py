@@ -29,10 +29,11 @@ class Plane:
         if not dyes.size:
             return cls.single(0, dyes.ndim)
         varies = []
+        dyes = dyes[tuple(slice(None) if stride else slice(0, 1) for stride in dyes.strides)]
         for dim, size in enumerate(dyes.shape):
             if size > 1:
                 first = dyes[(slice(None),) * dim + (slice(0, 1),)]
-                if dyes.strides[dim] and np.count_nonzero(dyes != first):
+                if np.count_nonzero(dyes != first):
                     varies.append(dim)
                 else:
                     dyes = first

@@ -113,9 +113,7 @@ def apply_functional(
 def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
     """What an operator puts out, without values. Networks repeat themselves: each case is worked out once a trace."""
     known = _known_shape(packet, args, kwargs)
-    key = (
-        (func, known, args[0].dtype) if known is not None else (func, _case(args), _case(tuple(kwargs.items())))
-    )
+    key = (packet, known, args[0].dtype) if known is not None else (func, _case(args), _case(tuple(kwargs.items())))
     if key not in trace.shapes:
         if known is not None:
             first = torch.empty(known, dtype=args[0].dtype, device="meta")
@@ -129,7 +127,7 @@ def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywo
     return trace.shapes[key]
 
 
-def _known_shape(packet: Any, args: Arguments, kwargs: Keywords) -> Sequence[int] | None:
+def _known_shape(packet: Any, args: Arguments, kwargs: Keywords) -> Any:
     """The output's shape where it is plain: PyTorch takes its time to find that out. It has the first one's dtype."""
     if packet in ACTIVATIONS:
         return args[0].shape
