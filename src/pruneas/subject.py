@@ -30,8 +30,8 @@ class Subject:
         """What `text` names; `inputs`, where given, hold instead of those that come with it.
 
         A network's own input, where none is given: 3x32x32 for pruneas' zoo (whose `channels` counts), but 3x224x224
-        for its networks of large images; what torchvision's and timm's are used with. Raises an InputError for what is none of the three,
-        and where no input is known.
+        for its networks of large images; what torchvision's and timm's are used with. Raises an InputError for what is
+        none of the three, and where no input is known.
         """
         shipped = shipped_spaces()
         is_file = Path(text).suffix in (".json", ".toml") and ":" not in Path(text).name
