@@ -227,11 +227,11 @@ def evaluate(
     model.to(device).eval()
     try:
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # right ones, loss
-        for start in range(0, len(images), batch):
-            index = torch.arange(start, min(start + batch, len(images)))
-            labels = images.labels[start : start + batch].to(device)
+        parts = torch.split(torch.arange(len(images)), batch)
+        for part, pixels in zip(parts, images.batches(parts, device), strict=True):
+            labels = images.labels[part].to(device)
             with _autocast(device, precision):
-                outputs = model(normalise(images.take(index).to(device)))
+                outputs = model(normalise(pixels))
             logits = own_logits(outputs).float()
             right = (logits.argmax(1) == labels).sum()
             sums += torch.stack((right.double(), F.cross_entropy(logits, labels, reduction="sum").double()))
@@ -248,10 +248,12 @@ def in_order(
 
     Batches of (float32 (n, c, h, w), int64 (n,)), the last one perhaps smaller, on `device`.
     """
-    normalise = Normaliser(data.mean, data.std, width=data.train.size[1], device=torch.device(device))
+    device = torch.device(device)
+    normalise = Normaliser(data.mean, data.std, width=data.train.size[1], device=device)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-    for part in torch.split(order, batch_size):
-        yield normalise(data.train.take(part).to(device)), data.train.labels[part].to(device)
+    parts = torch.split(order, batch_size)
+    for part, pixels in zip(parts, data.train.batches(parts, device), strict=True):
+        yield normalise(pixels), data.train.labels[part].to(device)
 
 
 class _Batches:
@@ -275,9 +277,9 @@ class _Batches:
         sides = self._images.size if recipe.cutout else ()
         centres = [torch.randint(side, (count,), generator=self.generator).to(self._device) for side in sides]
         size = min(recipe.batch_size, count)
-        for start in range(0, count - size + 1, size):
-            part = slice(start, start + size)
-            images = self._images.take(order[part]).to(self._device, non_blocking=True)
+        slices = [slice(start, start + size) for start in range(0, count - size + 1, size)]
+        batches = self._images.batches([order[part] for part in slices], self._device)
+        for part, images in zip(slices, batches, strict=True):
             labels = self._images.labels[order[part]].to(self._device, non_blocking=True)
             images = crop_and_flip(
                 images, corners[0, part], corners[1, part], mirrored[part] if recipe.flip else None, recipe.crop
