@@ -17,7 +17,7 @@ from pruneas.progress import Observer
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem, masked_name, propose
-from pruneas.search.train import CHECKPOINT, Epoch, Training, concerns_all, images_per_epoch, save_weights, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, concerns_all, images_per_epoch, save_weights, train
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
 from pruneas.training import Job, Outcome, Pool
@@ -61,9 +61,8 @@ class Generation:
         ledger.begin("generators", self.images_left())
 
         def told(key: str, message: Any) -> None:
-            if isinstance(message, Epoch):
-                self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-                ledger.work(message.images)
+            if isinstance(message, Progress):
+                message.tell(key, self.observer, ledger.work)
 
         at_once = [self._proposal_job(method, None) for method in missing if "weights" not in method.needs]
         later = [self._proposal_job(method, self.weights) for method in missing if "weights" in method.needs]
@@ -127,9 +126,11 @@ class Generation:
                 self.observer.trained(outcome.key)
             if outcome.failure is None and outcome.key == BASE:
                 write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
+                self._tell(outcome.key, outcome.value.notes)
             elif outcome.failure is None:
                 for target, record in outcome.value.items():
                     self._save(target, record)
+                self._tell(outcome.key, next(iter(outcome.value.values())).notes)
             elif outcome.key in (BASE, *self.needed):
                 what = "training the base network" if outcome.key == BASE else f"generator {outcome.key}"
                 raise outcome.user_error or TrainingError(f"{what} failed: {outcome.failure}")
@@ -143,6 +144,10 @@ class Generation:
             else:
                 # A method that cannot work here (no batch norm) or diverged leaves the others to go on.
                 write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
+
+    def _tell(self, key: str, notes: Sequence[str]) -> None:
+        for text in notes:
+            self.observer.note(f"{key}: {text}")
 
     def _save(self, target: str, record: GeneratorRecord) -> None:
         architecture = describe(self.s.structure, record.widths, record.removed, record.keep)
@@ -164,6 +169,7 @@ class Generation:
             device=self.s.device,
             weights=self.weights,
             checkpoint=self.s.folder / "base" / f"record{CHECKPOINT}",
+            compile=self.s.space.compute.compile,
         )
         return Job(key=BASE, function=train, arguments={"training": training})
 
@@ -183,6 +189,7 @@ class Generation:
             sources=self.sources,
             masks=self.masks,
             options=self.s.space.generators.options.get(method.name, {}),
+            compile=self.s.space.compute.compile,
         )
         return Job(key=method.name, function=propose, arguments={"proposal": proposal})
 
