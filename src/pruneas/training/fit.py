@@ -195,7 +195,7 @@ def fit(
                     part = _half(part or size, device, error)
                 elif compiled and compile == "auto" and compiling.is_failure(error):
                     compile = "off"
-                    notes.append(f"torch.compile failed, so nothing was compiled: {str(error).strip().splitlines()[0]}")
+                    notes.append(f"torch.compile failed, so nothing was compiled: {_in_short(error)}")
                 else:
                     raise
                 failed = True
@@ -424,10 +424,15 @@ def _half(images: int, device: torch.device, error: Exception) -> int:
     if images <= SMALLEST_PART:
         raise TrainingError(
             f"memory of {device} ran out with {images} images at a time, and fewer are not tried:"
-            f" {str(error).strip().splitlines()[0]}. Use a smaller network or smaller images, or train fewer at the"
+            f" {_in_short(error)}. Use a smaller network or smaller images, or train fewer at the"
             " same time (compute.workers)."
         ) from error
     return max(SMALLEST_PART, math.ceil(images / 2))
+
+
+def _in_short(error: Exception) -> str:
+    """The beginning of its text in one line; those of compilers go on for pages."""
+    return " ".join(str(error).split())[:200].rstrip(".")
 
 
 def _notes(epochs: Sequence[EpochRecord], size: int) -> Iterator[str]:
