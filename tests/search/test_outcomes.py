@@ -44,8 +44,8 @@ def searched(givens, folder, watch, **changes):
 
 def test_a_training_that_is_killed_is_a_failed_trial_and_the_search_goes_on(givens, tmp_path):
     watch = Watch(victim="trial 1")
-    # Long enough that the kill comes before the end: an epoch of it tells, and 999 are left.
-    found = searched(givens, tmp_path, watch, recipe=replace(RECIPE, epochs=4), num_trials=3)
+    # Its first epoch has it killed, long before the others are done.
+    found = searched(givens, tmp_path, watch, recipe=replace(RECIPE, epochs=100), num_trials=3)
     assert [record.failure for record in found] == [None, "was killed by signal 9, SIGKILL (out of memory?)", None]
     assert [record.accuracy is None for record in found] == [False, True, False]
     assert read_trials(tmp_path) == found
@@ -82,13 +82,11 @@ def test_memory_that_runs_out_is_a_note_or_a_failed_trial(tmp_path):
     watch = Watch()
     wide, narrow = searched(givens, tmp_path, watch, anchors=anchors, num_trials=2)
     assert wide.accuracy is not None
-    assert wide.notes == (
-        "memory ran out: from epoch 1 on, batches of 20 images were computed 10 at a time; gradients were added up, but"
-        " batch norm normalised over so many",
-    )
+    [note] = wide.notes
+    assert note.startswith("memory ran out: from epoch 1 on, batches of 20 images were computed 10 at a time; ")
     assert narrow.accuracy is None
     assert "memory of cpu ran out with 8 images at a time, and fewer are not tried" in narrow.failure
-    assert watch.notes[0].endswith(wide.notes[0]) or watch.notes[1].endswith(wide.notes[0])
+    assert f"trial 0: {note}" in watch.notes
     assert read_trials(tmp_path) == [wide, narrow]
 
 

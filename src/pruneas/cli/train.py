@@ -47,7 +47,7 @@ def train(
     """Train an architecture from scratch, and say how well it does on the test images.
 
     The same command goes on with an interrupted training; more seeds add to those that are there. With several GPUs,
-    `torchrun --nproc-per-node 4 -m pruneas train ...` spreads each training over them.
+    `torchrun --nproc-per-node 4 -m -- pruneas train ...` spreads each training over them.
     """
     wanted = Architecture.load(architecture)
     given: dict[str, Any] = {

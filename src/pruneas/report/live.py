@@ -325,11 +325,11 @@ def _trial_table(lines: deque[TrialLine], best: TrialLine | None) -> Table:
 
 def _running_table(running: Mapping[str, _Training]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=18)  # with the rest, 80 characters
     for _ in range(5):
         table.add_column(no_wrap=True)
     for label, training in running.items():
-        bar = ProgressBar(total=training.epochs, completed=training.epoch, width=12)
+        bar = ProgressBar(total=training.epochs, completed=training.epoch, width=8)
         table.add_row(Text(label), bar, *training.words())
     return table
 
