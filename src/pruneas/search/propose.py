@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ class Proposal:
     options: Mapping[str, float | int | str | bool]
     compile: str = "auto"
 
+    @property
+    def asked(self) -> str:
+        """Stands for the options and the sources: a record that was made with others is not the answer to this one."""
+        asked = [sorted(self.options.items()), [source.to_json() for source in self.sources]]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorRecord:
@@ -69,7 +76,8 @@ class GeneratorRecord:
     method, for all targets of one proposal together; the base network's training is in neither. `weights` names the
     file with weights of the method's own. `mask` is the SHA-256 of its file of masks, if it gave some; what the base
     network costs with them on is `masked_flops` and `masked_params`, not to be ranked with `flops` and `params`.
-    `notes`: what else than the recipe its trainings depended on.
+    `notes` are the method's, and what else than the recipe its trainings depended on. `asked` stands for the options
+    and sources that it was run with.
     """
 
     method: str
@@ -87,7 +95,8 @@ class GeneratorRecord:
     mask: str | None = None
     masked_flops: int | None = None
     masked_params: int | None = None
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+    asked: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -204,8 +213,9 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             seed=proposal.seed,
             images=images,
             seconds=seconds,
-            notes=list(notes),
             **_saved_masks(proposal, name, found),
+            notes=(*found.notes, *notes),
+            asked=proposal.asked,
         )
         for name, (model, found) in results.items()
     }

@@ -19,7 +19,9 @@ class Batches:
     Where several processes train together, each has its part of every batch, with the decisions of the whole.
     """
 
-    def __init__(self, data: DataSet, recipe: Recipe, *, seed: int, device: torch.device, ranks: Ranks) -> None:
+    def __init__(
+        self, data: DataSet, recipe: Recipe, *, seed: int, device: torch.device, ranks: Ranks = Ranks()
+    ) -> None:
         self._images = data.train.on(device)
         self._recipe = recipe
         self._device = device
