@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import TrainingError
@@ -25,11 +24,7 @@ from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
-from pruneas.search.train import (
-    Epoch,
-    TrainingRecord,
-    images_per_epoch,
-)
+from pruneas.search.train import TrainingRecord, images_per_epoch
 from pruneas.search.trials import Search
 from pruneas.structure.build import describe
 from pruneas.training import Pool
@@ -82,11 +77,6 @@ class Run:
             "test": self._images(max(0, test), full),
         }
 
-    def _told(self, key: str, message: Any) -> None:
-        if isinstance(message, Epoch):
-            self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-            self.ledger.work(message.images)
-
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
         self.notes.append(text)
@@ -116,6 +106,7 @@ class Run:
             device=self.s.device,
             workers=self.s.workers,
             folder=self.s.folder,
+            compile=self.s.space.compute.compile,
         ).run(pool, self.observer, self.ledger.work)
         if (found := num_trained(trials)) < asked:
             self._note(
@@ -172,6 +163,7 @@ class Run:
             device=self.s.device,
             test=test,
             folder=self.s.folder / name,
+            compile=self.s.space.compute.compile,
         )
 
     def _train(self, pool: Pool, stage: Stage, entrants: Sequence[Entrant]) -> dict[str, list[TrainingRecord]]:
