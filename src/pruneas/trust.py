@@ -47,7 +47,7 @@ def check(
         raise ArchitectureError(f"{place}: network: {package!r} is of Python's own library, which makes no networks")
     if package in trusted:
         return
-    if package not in REGISTRIES:
+    if name.partition(":")[0] not in REGISTRIES:  # 'timm.models:load_checkpoint' is of none of them
         raise ArchitectureError(
             f"{place}: network: {name!r} is not of {', '.join(REGISTRIES)}: building it would run code of the package "
             f"{package!r}. If you trust that, say so: --trust {package}, in Python build(trust={package!r})"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pruneas.cost.count import Count, count
 from pruneas.cost.latency import Latency, measure, pass_of, processor
+from pruneas.errors import ExportError
+from pruneas.export.graphs import missing, write_onnx
 from pruneas.export.taken import Taken
 from pruneas.networks import examples, make
 from pruneas.report.records import ResultRecord
@@ -21,54 +25,71 @@ DISAGREES = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """One comparison of times: on what, how many inputs at once, the base network's and the winner's."""
+    """One comparison of times: on what, how many inputs at once, the base network's and this one's."""
 
     where: str
     batch: int
-    base: Latency | None
+    base: Latency
     here: Latency
 
     @property
-    def share(self) -> float | None:
-        return None if self.base is None else self.here.median / self.base.median
+    def share(self) -> float:
+        return self.here.median / self.base.median
+
+    def disagrees(self, share: float) -> bool:
+        """Whether the time is another share of the base network's than the FLOPs are, noise aside."""
+        expected = share * self.base.median
+        return abs(self.share - share) > DISAGREES and not self.here.low <= expected <= self.here.high
 
 
-def card(taken: Taken, counted: Count, onnx: Path | None) -> str:
+def card(taken: Taken, counted: Count) -> str:
     """The card's text. Latency is measured now, on this machine."""
-    base = make(taken.architecture.network)
+    base = make(taken.architecture.network).eval()
     before = count(base, taken.architecture.inputs)
     record = None if taken.result is None else ResultRecord.from_json(taken.result)
-    timings = timed(taken, base, onnx)
     sections = [
         f"# {taken.architecture.network} at {counted.flops / before.flops:.1%} of its FLOPs",
         *([] if record is None else [record.verdict]),
         _sizes(counted, before, record),
         _weights(taken),
         _found(taken, record),
-        _times(timings, counted.flops / before.flops),
+        _times(*timed(taken, base), counted.flops / before.flops),
         _widths(taken),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def timed(taken: Taken, base: torch.nn.Module, onnx: Path | None) -> list[Timing]:
-    """Base and winner in turn on the CPU, on a GPU if there is one, and the ONNX file where it was exported."""
+def timed(taken: Taken, base: nn.Module) -> tuple[list[Timing], str | None]:
+    """Base and this network in turn: PyTorch on the CPU and on a GPU if there is one, onnxruntime if it is installed.
+
+    With why there are no times of onnxruntime, where there are none.
+    """
     inputs, found = taken.architecture.inputs, []
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    for device in devices:
+    networks = {"base": base, "here": taken.network}
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         where = f"PyTorch, {processor() if device == 'cpu' else torch.cuda.get_device_name()}"
         for batch in BATCHES:
-            networks = {"base": base, "here": taken.network}
-            times = measure(
-                {name: pass_of(each, inputs, batch=batch, device=device) for name, each in networks.items()}
+            found.append(
+                _timing(where, batch, {n: pass_of(e, inputs, batch=batch, device=device) for n, e in networks.items()})
             )
-            found.append(Timing(where=where, batch=batch, base=times["base"], here=times["here"]))
-    taken.network.to("cpu")
-    if onnx is not None:
+    for network in networks.values():
+        network.to("cpu")
+    if lacking := missing("onnx"):
+        return found, f"{', '.join(lacking)} is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            paths = {name: write_onnx(each, inputs, Path(folder, f"{name}.onnx")) for name, each in networks.items()}
+        except ExportError as error:
+            return found, str(error)
         for batch in BATCHES:
-            times = measure({"here": _onnx_pass(onnx, taken, batch)})
-            found.append(Timing(where=f"onnxruntime, {processor()}", batch=batch, base=None, here=times["here"]))
-    return found
+            where = f"onnxruntime, {processor()}"
+            found.append(_timing(where, batch, {n: _onnx_pass(p, taken, batch) for n, p in paths.items()}))
+    return found, None
+
+
+def _timing(where: str, batch: int, passes: dict[str, Callable[[], object]]) -> Timing:
+    times = measure(passes)
+    return Timing(where=where, batch=batch, base=times["base"], here=times["here"])
 
 
 def _onnx_pass(path: Path, taken: Taken, batch: int) -> Callable[[], object]:
@@ -142,30 +163,25 @@ def _found(taken: Taken, record: ResultRecord | None) -> str:
     return "\n".join(["## How it was found", "", *lines])
 
 
-def _times(timings: list[Timing], share: float) -> str:
+def _times(timings: list[Timing], unmeasured: str | None, share: float) -> str:
+    threads = torch.get_num_threads()
     lines = [
         "## Latency",
         "",
-        f"Milliseconds for one batch: median and quartiles, measured in turn with {torch.get_num_threads()} threads.",
+        f"Milliseconds for one batch: median and quartiles, both in turn, on {threads} thread{'s' * (threads > 1)}.",
         "",
         "| on | batch | base network | this network | share of the time |",
         "|---|---|---|---|---|",
+        *(f"| {t.where} | {t.batch} | {t.base} | {t.here} | {t.share:.0%} |" for t in timings),
     ]
-    for each in timings:
-        of_base = "" if each.share is None else f"{each.share:.0%}"
-        lines.append(f"| {each.where} | {each.batch} | {each.base or 'not exported'} | {each.here} | {of_base} |")
-    told = [
-        f"{each.share:.0%} at batch {each.batch} ({each.where})"
-        for each in timings
-        if each.share is not None and abs(each.share - share) > DISAGREES
-    ]
+    if unmeasured is not None:
+        lines += ["", f"Not measured with onnxruntime: {unmeasured}."]
+    told = [f"{t.share:.0%} at batch {t.batch} ({t.where})" for t in timings if t.disagrees(share)]
     if told:
         lines += ["", f"FLOPs are not time: it has {share:.0%} of the FLOPs, but takes {'; '.join(told)}."]
     return "\n".join(lines)
 
 
 def _widths(taken: Taken) -> str:
-    rows: Mapping[str, str] = {
-        name: f"| {name} | {base} | {'taken out' if here is None else here} |" for name, base, here in taken.widths()
-    }
-    return "\n".join(["## Widths", "", "| width group | base | here |", "|---|---|---|", *rows.values()])
+    rows = [f"| {name} | {base} | {'taken out' if here is None else here} |" for name, base, here in taken.widths()]
+    return "\n".join(["## Widths", "", "| width group | base | here |", "|---|---|---|", *rows])

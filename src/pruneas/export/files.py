@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import importlib.util
 import json
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from pruneas.architecture import Architecture
 from pruneas.cost.count import Count, count
-from pruneas.errors import ExportError, InputError, NetworkError, RunError
+from pruneas.errors import NetworkError, RunError
 from pruneas.export.card import card
+from pruneas.export.graphs import missing, write_onnx, write_torch_export
 from pruneas.export.reload import verify
 from pruneas.export.taken import Taken
 from pruneas.export.text import python_text
 from pruneas.files import write_text
-from pruneas.networks import examples
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.structure.build import build_widths, structure_for
 from pruneas.structure.masks import mask_path
 
 CARD = "model-card.md"
-EXTRA = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
-"""The packages that a format needs beside what pruneas does."""
 
 
 def export(
@@ -57,8 +51,8 @@ def export(
     if unknown or not formats:
         raise RunError(f"--format: must be among {', '.join(FORMATS)}, got {', '.join(map(repr, unknown)) or 'none'}")
     for name in formats:
-        if missing := [each for each in EXTRA.get(name, ()) if importlib.util.find_spec(each) is None]:
-            raise RunError(f"--format {name}: {', '.join(missing)} is not installed: pip install 'pruneas[{name}]'")
+        if lacking := missing(name):
+            raise RunError(f"--format {name}: {', '.join(lacking)} is not installed: pip install 'pruneas[{name}]'")
     taken = _taken(run_or_file, weights, trust)
     if "safetensors" in formats and not taken.has_weights:
         raise RunError(
@@ -71,8 +65,7 @@ def export(
         written = {name: FORMATS[name](taken, counted, made) for name in dict.fromkeys(formats)}
         verify(written, taken.network, counted, taken.architecture)
         if with_card:
-            text = card(taken, counted, written.get("onnx"))
-            write_text(made / CARD, text)
+            write_text(made / CARD, card(taken, counted))
         return [folder / name for name in sorted(os.listdir(made))]
 
 
@@ -157,40 +150,11 @@ def _python(taken: Taken, counted: Count, folder: Path) -> Path:
 
 
 def _torch_export(taken: Taken, counted: Count, folder: Path) -> Path:
-    path = folder / "network.pt2"
-    with _told("torch-export"):
-        torch.export.save(_program(taken), path)
-    return path
+    return write_torch_export(taken.network, taken.architecture.inputs, folder / "network.pt2")
 
 
 def _onnx(taken: Taken, counted: Count, folder: Path) -> Path:
-    path = folder / "network.onnx"
-    with _told("onnx"), contextlib.redirect_stdout(None):
-        torch.onnx.export(_program(taken), f=path, external_data=False, dynamo=True, verbose=False)
-    return path
-
-
-def _program(taken: Taken) -> torch.export.ExportedProgram:
-    """The network in evaluation mode, for batches of any size."""
-    inputs = tuple(examples(taken.architecture.inputs, batch=2))
-    batch = torch.export.Dim("batch", min=1)
-    network: nn.Module = copy.deepcopy(taken.network).eval()
-    return torch.export.export(network, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
-
-
-@contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what the exporters themselves will change
-            yield
-    except InputError:
-        raise
-    except Exception as error:  # the exporters raise whatever the network's own code makes them
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-        raise ExportError(
-            f"--format {name}: PyTorch cannot export this network: {type(error).__name__}: {lines[0][:300]}"
-        ) from error
+    return write_onnx(taken.network, taken.architecture.inputs, folder / "network.onnx")
 
 
 FORMATS: Mapping[str, Callable[[Taken, Count, Path], Path]] = {

@@ -23,8 +23,7 @@ def python_text(taken: Taken, counted: Count) -> str:
         "\n".join(others),
         *_constants(taken),
     ]
-    parts += ["", written.classes, "", _load(written.root)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n\n".join(["\n\n".join(parts), written.classes, _load(written.root)]) + "\n"
 
 
 def _table(taken: Taken, counted: Count) -> str:
@@ -69,7 +68,7 @@ def _load(root: str) -> str:
     return textwrap.dedent(
         f'''\
         def load(weights: str | Path | None = Path(__file__).with_suffix(".pt")) -> nn.Module:
-            """The network in evaluation mode, with its weights; with None, all parameters are zero."""
+            """The network in evaluation mode, with its weights; with None, as PyTorch initialises its layers."""
             network = {root}()
             if weights is not None:
                 network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
