@@ -74,6 +74,7 @@ class Branching(nn.Module):
         n, c, h, w = self.conv(images).shape
         assert c == 6
         a, b = self.select(self.conv(images)).chunk(2, dim=1)
+        a = a + 1
         a += b
         x = torch.cat([a, b], 1) * self.scale + self.shift
         x = F.dropout(x, 0.5, self.training).reshape(n, -1, h * w).mean(-1)

@@ -25,7 +25,7 @@ from pruneas.export.text import python_text
 from pruneas.files import write_text
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.structure.build import build_widths, structure_for
-from pruneas.structure.masks import mask_path
+from pruneas.structure.masks import mask_path, read_masks
 
 CARD = "model-card.md"
 
@@ -114,7 +114,7 @@ def _taken(run_or_file: Path, weights: Path | None, trust: str | Collection[str]
         weights=path,
         mask=mask_path(source) if architecture.mask is not None else None,
         result=result.read_text(encoding="utf-8") if is_run else None,
-        facts=_facts(source.with_name("weights.json")) if is_run and weights is None else {},
+        facts=_facts(source.with_name("weights.json")) if is_run and path == own else {},
     )
 
 
@@ -130,7 +130,8 @@ def _facts(path: Path) -> dict[str, Any]:
 def _json(taken: Taken, counted: Count, folder: Path) -> Path:
     path = folder / "architecture.json"
     write_text(path, taken.architecture.to_json() + "\n")
-    if taken.mask is not None:
+    if taken.mask is not None and taken.architecture.mask is not None:
+        read_masks(taken.mask, taken.architecture.mask)
         shutil.copyfile(taken.mask, mask_path(path))
     return path
 

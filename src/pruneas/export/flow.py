@@ -8,6 +8,7 @@ stay in the lines as expressions. Modules inside are not entered: each has lines
 from __future__ import annotations
 
 import inspect
+import itertools
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,10 +42,18 @@ class Flow:
     calls: tuple[tuple[str, tuple[Any, ...], dict[str, Any]], ...]
 
 
+class Unfollowed(NetworkError):
+    """`inner` is the call of a module inside that failed: its path, and what it was given."""
+
+    def __init__(self, text: str, inner: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None) -> None:
+        super().__init__(text)
+        self.inner = inner
+
+
 def flow(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Names, place: str) -> Flow:
     """Follow a module's forward for these arguments, in evaluation and, where that differs, in training.
 
-    Raises NetworkError, beginning with `place`, for what cannot be followed.
+    Raises NetworkError, beginning with `place`, for what cannot be followed; Unfollowed while the forward ran.
     """
     evaluation = _followed(module, args, kwargs, False, place)
     written = _Writer(evaluation, names, place).flow()
@@ -98,6 +107,7 @@ class _Tracer(fx.Tracer):
         self.given, self.keywords, self.in_training, self.place = args, kwargs, training, place
         self.asked_training = False
         self.signature: list[str] = []
+        self.inside: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
         self._running = False
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
@@ -144,7 +154,10 @@ class _Tracer(fx.Tracer):
             return False if target == "training" else operator.attrgetter(target)(self.root)
         if node.op == "call_module":
             node.meta["given"] = (args, kwargs)
-            return self.root.get_submodule(target)(*args, **kwargs)
+            self.inside = (target, args, kwargs)
+            value = self.root.get_submodule(target)(*args, **kwargs)
+            self.inside = None
+            return value
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
         return target(*args, **kwargs)
@@ -186,9 +199,10 @@ def _followed(
     except NetworkError:
         raise
     except Exception as error:
-        raise NetworkError(
+        raise Unfollowed(
             f"{place}: its forward cannot be written down as source: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}. Export it as onnx or torch-export"
+            f"{str(error).splitlines()[0] if str(error) else ''}. Export it as onnx or torch-export",
+            tracer.inside,
         ) from error
     finally:
         module.__dict__["training"] = was
@@ -258,7 +272,8 @@ class _Writer:
 
     def _statement(self, node: fx.Node) -> list[str]:
         here = self.order[node]
-        if node.target in IN_PLACE and isinstance(node.args[0], fx.Node) and node.args[0] not in self.inlined:
+        is_tensor = isinstance(node.meta["value"], torch.Tensor)  # += on a number makes another one
+        if is_tensor and node.target in IN_PLACE and node.args[0] not in self.inlined:
             name = self.text[node.args[0]]
             line = f"{name} {IN_PLACE[node.target]} {self._written(node.args[1])}"
             self._name(node, name)
@@ -274,7 +289,7 @@ class _Writer:
                     self._name(part, targets[-1])
             return [f"{', '.join(targets)} = {expression}"]
         dying = [self.text[arg] for arg in node.all_input_nodes if self.live.get(self.text[arg], here + 1) <= here]
-        name = dying[0] if dying and isinstance(node.meta["value"], torch.Tensor) else self._fresh(here)
+        name = dying[0] if dying and is_tensor else self._fresh(here)
         self.live.pop(name, None)
         self._name(node, name)
         return [f"{name} = {expression}"]
@@ -296,11 +311,10 @@ class _Writer:
         return [taken.get(index) for index in range(len(value))]
 
     def _fresh(self, here: int) -> str:
-        for name in (*LETTERS, *(f"t{index}" for index in range(10**6))):
-            if self.live.get(name, -1) < here:
-                self.live.pop(name, None)
-                return name
-        raise AssertionError("names do not run out")
+        names = itertools.chain(LETTERS, (f"t{index}" for index in itertools.count()))
+        name = next(name for name in names if self.live.get(name, -1) < here)
+        self.live.pop(name, None)
+        return name
 
     def _expression(self, node: fx.Node) -> str:
         if node in self.text:
@@ -318,6 +332,8 @@ class _Writer:
             return f"{self._operand(node.args[0])}[{self._index(node.args[1])}]"
         if target in INFIX:
             return f"{self._operand(node.args[0])} {INFIX[target]} {self._operand(node.args[1])}"
+        if target in IN_PLACE and not isinstance(node.meta["value"], torch.Tensor):
+            return f"{self._operand(node.args[0])} {IN_PLACE[target][:-1]} {self._operand(node.args[1])}"
         if target is operator.neg:
             return f"-{self._operand(node.args[0])}"
         return f"{self.names.function(target, self.place)}({self._arguments(node.args, _given(target, node.kwargs))})"

@@ -20,7 +20,7 @@ from torch import nn
 
 from pruneas.architecture import Inputs
 from pruneas.errors import NetworkError
-from pruneas.export.flow import Flow, flow
+from pruneas.export.flow import Flow, Unfollowed, flow
 from pruneas.export.names import Names, literal
 from pruneas.networks import examples
 
@@ -140,7 +140,13 @@ def _follow(
         return value
     if path not in layers:
         place = f"--format python: {path or 'the network'} ({type(module).__name__})"
-        found = flow(module, args, kwargs, names, place)
+        try:
+            found = flow(module, args, kwargs, names, place)
+        except Unfollowed as error:
+            if error.inner is not None:  # that is where it is: this tells it with its place
+                inside, *given = error.inner
+                _follow(module.get_submodule(inside), f"{path}.{inside}".strip("."), *given, names, layers, forwards)
+            raise
         if path in forwards and forwards[path].lines != found.lines:
             raise NetworkError(f"{place}: it is called in several ways, which cannot be written down as one class")
         forwards[path] = found
