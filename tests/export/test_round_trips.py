@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -150,6 +151,15 @@ def test_without_weights_what_is_exported_says_so(small, tmp_path):
     assert [path.name for path in paths] == ["architecture.json", "network.pt", "network.py"]
     text = " ".join(paths[-1].read_text(encoding="utf-8").split())
     assert "freshly initialised by the network's own factory, seed 0: not trained" in text
+
+
+def test_what_a_file_says_of_itself_is_text_in_the_source_and_never_code(small, tmp_path):
+    architecture, _, _ = small
+    data = json.loads(architecture.read_text(encoding="utf-8"))
+    data["provider"] = 'a\\"""\nraise SystemExit("ran")\n"""'
+    (tmp_path / "net.json").write_text(json.dumps(data), encoding="utf-8")
+    file = export(tmp_path / "net.json", ["python"], tmp_path / "out")[-1]
+    assert "SystemExit" in ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
 
 
 def test_weights_of_another_network_are_refused(small, tmp_path):

@@ -273,8 +273,9 @@ class _Writer:
     def _statement(self, node: fx.Node) -> list[str]:
         here = self.order[node]
         is_tensor = isinstance(node.meta["value"], torch.Tensor)  # += on a number makes another one
-        if is_tensor and node.target in IN_PLACE and node.args[0] not in self.inlined:
-            name = self.text[node.args[0]]
+        changed: Any = node.args[0] if node.args else None
+        if is_tensor and node.target in IN_PLACE and changed not in self.inlined:
+            name = self.text[changed]
             line = f"{name} {IN_PLACE[node.target]} {self._written(node.args[1])}"
             self._name(node, name)
             return [line]

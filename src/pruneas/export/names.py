@@ -79,7 +79,7 @@ def literal(value: Any, place: str) -> str:
         return f'float("{value}")'
     if value is None or value is Ellipsis or isinstance(value, bool | int | float | str):
         if isinstance(value, str):
-            return json.dumps(value)
+            return json.dumps(value, ensure_ascii=False)
         return "..." if value is Ellipsis else repr(value)
     if isinstance(value, tuple | list):
         inner = ", ".join(literal(each, place) for each in value)

@@ -144,8 +144,9 @@ def _follow(
             found = flow(module, args, kwargs, names, place)
         except Unfollowed as error:
             if error.inner is not None:  # that is where it is: this tells it with its place
-                inside, *given = error.inner
-                _follow(module.get_submodule(inside), f"{path}.{inside}".strip("."), *given, names, layers, forwards)
+                name, inner, keywords = error.inner
+                where = f"{path}.{name}".strip(".")
+                _follow(module.get_submodule(name), where, inner, keywords, names, layers, forwards)
             raise
         if path in forwards and forwards[path].lines != found.lines:
             raise NetworkError(f"{place}: it is called in several ways, which cannot be written down as one class")
@@ -173,7 +174,8 @@ class _Classes:
     ) -> None:
         self.network, self.names, self.layers, self.forwards = network, names, layers, forwards
         self.made: dict[str, Expression] = {}
-        self.taken: set[str] = {"nn", "F", "torch", "load"}
+        imported = {line.split()[-1] for line in names.imports}
+        self.taken: set[str] = {"nn", "torch", "load", "Path", "OrderedDict", "MEAN", "STD", "CLASSES", *imported}
         self.texts: list[str] = []
 
     def written(self) -> tuple[Expression, list[str]]:
@@ -212,7 +214,9 @@ class _Classes:
             made = Call("nn.Parameter", (("", _zeros(parameter, name)),))
             custom.lines.append((_target(name), made))
         for name, buffer in module.named_buffers(recurse=False):
-            custom.lines.append(("", Call("self.register_buffer", (("", repr(name)), ("", _zeros(buffer, name))))))
+            custom.lines.append(
+                ("", Call("self.register_buffer", (("", literal(name, name)), ("", _zeros(buffer, name)))))
+            )
         for name, child in module.named_children():
             custom.lines.append((_target(name), self._expression(child, f"{path}.{name}".strip("."), name)))
         for target, _ in custom.lines:
@@ -239,7 +243,7 @@ class _Classes:
         self.names.imports.add("from collections import OrderedDict")
         if all(name.isidentifier() for name, _ in inner):
             return Call("nn.Sequential", (("", Call("OrderedDict", tuple(inner))),))
-        pairs = tuple(("", Call("(", (("", repr(name)), ("", each)))) for name, each in inner)
+        pairs = tuple(("", Call("(", (("", literal(name, name)), ("", each)))) for name, each in inner)
         return Call("nn.Sequential", (("", Call("OrderedDict", (("", Call("[", pairs)),))),))
 
     def _write(self, members: Sequence[_Custom]) -> None:
@@ -316,10 +320,14 @@ def _name_of(kind: type, names: Names) -> str:
     if getattr(nn, kind.__name__, None) is kind:
         return f"nn.{kind.__name__}"
     for package in ("torchvision.ops", "timm.layers"):
-        if kind.__module__.startswith(package) and hasattr(importlib.import_module(package), kind.__name__):
+        if kind.__module__.startswith(package) and _has(package, kind):
             names.imports.add(f"from {package} import {kind.__name__}")
             return kind.__name__
     return names.function(kind, kind.__name__)
+
+
+def _has(package: str, kind: type) -> bool:
+    return getattr(importlib.import_module(package), kind.__name__, None) is kind
 
 
 def _slots(expression: Expression) -> Iterator[Slot]:

@@ -57,9 +57,9 @@ def _constants(taken: Taken) -> list[str]:
     normalisation = taken.facts["normalisation"]
     lines = [
         "# Images are scaled to [0, 1], then normalised: (image - MEAN) / STD, a number for each channel.",
-        f"MEAN = {normalisation['mean']}",
-        f"STD = {normalisation['std']}",
-        f"CLASSES = {json.dumps(taken.facts['classes'])}",
+        f"MEAN = {json.dumps(normalisation['mean'])}",
+        f"STD = {json.dumps(normalisation['std'])}",
+        f"CLASSES = {json.dumps(taken.facts['classes'], ensure_ascii=False)}",
     ]
     return ["\n".join(lines)]
 
