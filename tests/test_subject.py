@@ -13,7 +13,10 @@ from tests.tiny import space_file
     ("text", "shape"),
     [
         ("torchvision:resnet50", (3, 224, 224)),
+        ("torchvision:inception_v3", (3, 299, 299)),
+        ("torchvision:vit_h_14", (3, 224, 224)),
         ("timm:resnet50", (3, 224, 224)),
+        ("timm:inception_v3", (3, 299, 299)),
         ("pruneas:vgg16(width=0.25)", (3, 32, 32)),
         ("pruneas:vgg16(channels=1)", (1, 32, 32)),
         ("pruneas:preresnet50", (3, 224, 224)),

@@ -92,7 +92,8 @@ def inspect(
     Args:
         network: a reference such as 'torchvision:resnet50', an architecture file or preset, or a search space.
         inputs: its inputs without the batch, '3x224x224' or (3, 224, 224) each; a single one may stand alone. Without
-            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm 3x224x224.
+            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm what these are
+            used with.
         trust: packages whose factories an architecture file may name.
     """
     from pruneas.report.inspection import inspect as look

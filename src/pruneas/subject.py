@@ -36,8 +36,8 @@ class Subject:
         name factories of the packages in `trust`, beside those that everybody has.
 
         A network's own input, where none is given: 3x32x32 for pruneas' zoo (whose `channels` counts), but 3x224x224
-        for its networks of large images, torchvision's and timm's. Raises an InputError for what is none of the three,
-        and where no input is known.
+        for its networks of large images; what torchvision's and timm's are used with. Raises an InputError for what is
+        none of the three, and where no input is known.
         """
         shipped = shipped_spaces()
         is_file = Path(text).suffix in (".json", ".toml") and ":" not in Path(text).name
@@ -74,7 +74,9 @@ def usual_inputs(network: Reference) -> Inputs:
         side = 224 if name in LARGE_IMAGES else 32
         return (Input((channels if isinstance(channels, int) and channels > 0 else 3, side, side)),)
     if zoo in ("torchvision", "timm"):
-        return (Input((3, 224, 224)),)
+        from pruneas.networks import usual_shape  # these know their networks' own, and bring torch
+
+        return (Input(usual_shape(network)),)
     raise NetworkError(
         f"network {network}: its input must be given, its sizes without the batch: --input 3x224x224, or --input "
         "128:int64 for indices, once for each argument of its forward; in Python inputs=['3x224x224']"

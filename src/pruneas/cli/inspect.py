@@ -24,7 +24,7 @@ def inspect(
         typer.Option(
             metavar="SIZES",
             help="One input without the batch: 3x224x224, or 128:int64 for indices; once for each argument of forward. "
-            "\\[pruneas: 3x32x32, torchvision and timm: 3x224x224, files: their own]",
+            "\\[pruneas: 3x32x32, torchvision, timm and files: their own]",
         ),
     ] = None,
     trust: Annotated[

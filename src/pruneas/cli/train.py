@@ -54,7 +54,8 @@ def train(
 ) -> None:
     """Train an architecture from scratch, and say how well it does on the test images.
 
-    The same command goes on with an interrupted training; more seeds add to those that are there.
+    The same command goes on with an interrupted training; more seeds add to those that are there. With several GPUs,
+    `torchrun --nproc-per-node 4 -m -- pruneas train ...` spreads each training over them.
     """
     wanted = Architecture.load(architecture, trust=trust or ())
     wanted.check_trust()
@@ -69,9 +70,12 @@ def train(
     chosen = Space.load(space, given)
     check_paths(chosen, given)
 
-    from pruneas.run.train import RECORD
+    from pruneas.run.train import RECORD, follow, is_follower
     from pruneas.run.train import train as run_train
 
+    if is_follower():
+        follow(chosen)
+        return
     with view(quiet) as observer:
         result = run_train(
             chosen,

@@ -63,6 +63,27 @@ def make(reference: Reference, *, trusted: bool = True) -> nn.Module:
     return network
 
 
+def usual_shape(reference: Reference) -> tuple[int, int, int]:
+    """The image (channels, height, width) that a network of torchvision's or timm's is used with.
+
+    The smallest that torchvision has weights for, the one in timm's configuration; 3x224x224 where they say nothing.
+    Nothing is fetched.
+    """
+    zoo, _, name = reference.name.partition(":")
+    if zoo == "torchvision":
+        from torchvision import models
+
+        weights = models.get_model_weights(name) if name in models.list_models(module=models) else ()
+        sides = [each.transforms.keywords.get("crop_size", 224) for each in weights]
+        return (3, min(sides, default=224), min(sides, default=224))
+    try:
+        import timm
+    except ModuleNotFoundError:
+        return (3, 224, 224)  # `make` says what is missing
+    known = timm.get_pretrained_cfg(name)
+    return (3, 224, 224) if known is None else known.input_size
+
+
 def examples(inputs: Inputs, *, batch: int = 1, device: torch.device | str = "cpu") -> list[torch.Tensor]:
     """Zeros that a network takes as its arguments: (batch, *shape) each."""
     types = {"float32": torch.float32, "int64": torch.int64}

@@ -98,7 +98,7 @@ class Setting:
             seed=space.compute.seed,
             download=download,
         )
-        data = source.load()
+        data = source.load(observer.decoding)
         outputs = outputs_of(network, inputs)
         if outputs < len(data.classes):
             raise DataError(

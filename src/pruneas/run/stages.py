@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import TrainingError
@@ -23,11 +22,7 @@ from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
-from pruneas.search.train import (
-    Epoch,
-    TrainingRecord,
-    images_per_epoch,
-)
+from pruneas.search.train import TrainingRecord, images_per_epoch
 from pruneas.search.trials import Search
 from pruneas.structure.build import describe
 from pruneas.training import Pool
@@ -50,8 +45,8 @@ class Run:
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
             self.generation.run(pool, self.ledger)
-            for name, failure in self.generation.failures().items():
-                self._note(f"generator {name} left out: {failure}")
+            for note in self.generation.notes():
+                self._note(note)
             generated = self.generation.records("")
             self.observer.anchors({r.method: r.widths for r in generated}, self.s.structure.widths)
             trials = self._search(pool, generated)
@@ -77,11 +72,6 @@ class Run:
             "selection": self._images(max(0, selection), full),
             "test": self._images(max(0, test), full),
         }
-
-    def _told(self, key: str, message: Any) -> None:
-        if isinstance(message, Epoch):
-            self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-            self.ledger.work(message.images)
 
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
@@ -112,6 +102,7 @@ class Run:
             device=self.s.device,
             workers=self.s.workers,
             folder=self.s.folder,
+            compile=self.s.space.compute.compile,
         ).run(pool, self.observer, self.ledger.work)
         if (found := num_trained(trials)) < asked:
             self._note(
@@ -168,6 +159,7 @@ class Run:
             device=self.s.device,
             test=test,
             folder=self.s.folder / name,
+            compile=self.s.space.compute.compile,
         )
 
     def _train(self, pool: Pool, stage: Stage, entrants: Sequence[Entrant]) -> dict[str, list[TrainingRecord]]:

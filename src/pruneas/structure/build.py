@@ -16,7 +16,7 @@ from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
 from pruneas.networks import examples, make, provider
 from pruneas.structure.blocks import find_blocks, shortcut_of
-from pruneas.structure.dye import dyeable, trace_network
+from pruneas.structure.dye import trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
 from pruneas.structure.held import set_values
 from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
@@ -39,22 +39,27 @@ def analyse(network: Reference, inputs: Inputs, *, trusted: bool = True) -> Stru
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
-    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    every = {**parameters, **dict(module.named_buffers(remove_duplicate=False))}
+    lazy = [name for name, parameter in parameters.items() if is_lazy(parameter)]
     if lazy:
         raise StructureError(
             f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
         )
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: tuple(tensor.shape) for name, tensor in dyeable(module).items()}
+    first: dict[int, str] = {}
+    for name, tensor in every.items():
+        first.setdefault(id(tensor), name)
+    named = {name: every[name] for name in first.values()}
+    aliases = {name: first[id(tensor)] for name, tensor in every.items() if name not in named}
+    learned = frozenset(name for name in named if name in parameters)
     try:
         with torch.random.fork_rng(devices=[]):  # some networks draw numbers of their own
             trace = trace_network(module, examples(inputs))
     except StructureError as error:
         raise StructureError(f"network {network} at input {', '.join(map(str, inputs))}: {error}") from error
-    first = {id(tensor): name for name, tensor in named.items()}
-    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    aliases = {name: first[id(tensor)] for name, tensor in every if name not in named}
-    learned = frozenset(name for name, _ in module.named_parameters())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for (name, _), size in trace.sizes.items():
+        shapes[name] = (*shapes.get(name, ()), size)
     blocks = find_blocks(trace.record, named, {*aliases, *aliases.values()})
     indices = [name for name in shapes if not named[name].is_floating_point()]
     selections = {name: trace.record.source(name.rpartition(".")[0]) for name in indices}
