@@ -14,10 +14,12 @@ from pruneas.errors import TrainingError
 from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.records import Role
-from pruneas.run.folder import BEST, RESULT
+from pruneas.report.run import trial_name
+from pruneas.run.folder import BEST, NETWORK, RESULT
 from pruneas.run.generation import Generation
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, result_record
+from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
@@ -41,6 +43,7 @@ class Run:
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
+        write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
@@ -52,6 +55,7 @@ class Run:
             trials = self._search(pool, generated)
             result = self._finalists(pool, generated, trials)
         self.ledger.save()
+        write_report(self.s.folder)
         return result
 
     # What is left, and what is told ---------------------------------------------------------------------------------
@@ -221,5 +225,4 @@ def _roles(
 
 
 def _entrant(record: TrialRecord) -> Entrant:
-    name = f"search #{record.number}" if record.origin == SEARCH else record.origin
-    return Entrant(name=name, origin=record.origin, widths=record.widths)
+    return Entrant(name=trial_name(record), origin=record.origin, widths=record.widths)
