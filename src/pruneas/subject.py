@@ -1,6 +1,6 @@
 """What a text names: a network, an architecture file or preset, or a search space, and so which network at which input.
 
-No torch here, so that what is wrong with it is answered at once.
+No torch until torchvision or timm is asked for a network's usual input, so that what is wrong is answered at once.
 """
 
 from __future__ import annotations
