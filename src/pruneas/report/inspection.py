@@ -198,7 +198,7 @@ def inspect(subject: Subject) -> Inspection:
     Raises NetworkError where it cannot be made, StructureError where it cannot be traced at these inputs, made narrower
     or priced.
     """
-    network = make(subject.network)
+    network = make(subject.network, trusted=subject.trusted)
     began = time.perf_counter()
     structure = confirmed(structure_of(network, subject.network, subject.inputs))
     seconds = time.perf_counter() - began

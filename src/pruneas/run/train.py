@@ -102,15 +102,12 @@ def train(
         from pruneas.run.ledger import Ledger
         from pruneas.run.setting import Setting, check_givens
         from pruneas.search.train import images_per_epoch
+        from pruneas.structure.build import structure_for
 
+    structure_for(architecture)  # what is not trusted, too large or of another network goes no further
     with held(folder), _processes(space) as pool:
         setting = Setting.of(kept, folder, download, observer)
         structure = setting.structure
-        if structure.fingerprint != architecture.structure:
-            raise ArchitectureError(
-                f"architecture of {architecture.network}: it was made for structure {architecture.structure}, the "
-                f"factory here gives {structure.fingerprint}; install {architecture.provider}"
-            )
         widths = {**structure.widths, **architecture.widths}
         model = setting.model.without(structure, architecture.removed)
         ratio = setting.model.base.flops / int(model.flops(model.vector(widths)))

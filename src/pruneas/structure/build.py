@@ -20,19 +20,20 @@ from pruneas.structure.dye import trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
 from pruneas.structure.held import set_values
 from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
+from pruneas.trust import package_of
 
 Keep = Mapping[str, Sequence[int]]
 """Which channels of each group survive: positions in [0, base width), one per unit of width, ascending."""
 
 
-def analyse(network: Reference, inputs: Inputs) -> Structure:
-    """Make the base network and trace its groups.
+def analyse(network: Reference, inputs: Inputs, *, trusted: bool = True) -> Structure:
+    """Make the base network and trace its groups. One that is not trusted may take so much memory only.
 
     Raises NetworkError where it cannot be made and StructureError where it cannot be traced.
     """
     with torch.random.fork_rng(devices=[]):
         with uninitialised():
-            module = make(network)
+            module = make(network, trusted=trusted)
         return structure_of(module, network, inputs)
 
 
@@ -85,6 +86,7 @@ def describe(
         selections={
             name: tuple(map(int, kept)) for name, kept in chosen.items() if list(kept) != list(range(len(kept)))
         },
+        trust=frozenset([package_of(structure.network.name)]),  # its code has run
     )
 
 
@@ -100,10 +102,12 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
 def structure_for(architecture: Architecture) -> Structure:
     """The structure that an architecture's widths are of.
 
-    Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for, or the
-    architecture selects channels where nothing does.
+    Raises ArchitectureError where its factory is not trusted, no longer gives the structure that the architecture was
+    made for, or the architecture selects channels where nothing does.
     """
-    structure = analyse(architecture.network, architecture.inputs)
+    architecture.check_trust()
+    trusted = package_of(architecture.network.name) in architecture.trust
+    structure = analyse(architecture.network, architecture.inputs, trusted=trusted)
     if structure.fingerprint != architecture.structure:
         raise ArchitectureError(
             f"architecture of {architecture.network}: it was made with {architecture.provider}, whose network had "
