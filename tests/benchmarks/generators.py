@@ -31,7 +31,7 @@ from pruneas.run.generate import generate
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord
-from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, save_state, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, save_state, train
 from pruneas.seeds import derive
 from pruneas.structure.build import inherit
 from pruneas.training import Job, Pool
@@ -74,7 +74,7 @@ class Row:
     epochs: int
     training_images: int
     seeds: list[int]
-    hardware: dict[str, Any]
+    hardware: str
     versions: dict[str, str]
 
 
@@ -158,8 +158,8 @@ def _trained(
         epochs=len(chosen[0].epochs),
         training_images=len(setting.data.train),
         seeds=seeds,
-        hardware=dict(hardware(setting.device, setting.workers, setting.space.compute.threads)),
-        versions=dict(versions()),
+        hardware=hardware(setting.device, setting.workers, setting.space.compute.threads),
+        versions=versions(),
     )
 
 
@@ -176,8 +176,8 @@ def _inherited(record: GeneratorRecord, setting: Setting, folder: Path) -> Path:
 
 
 def _told(key: str, message: Any) -> None:
-    if isinstance(message, Epoch):
-        print(f"{key} {message.epoch}/{message.epochs} {message.accuracy:.4f}", file=sys.stderr, flush=True)
+    if isinstance(message, Progress) and message.accuracy is not None:
+        print(f"{key} {message.epoch:g}/{message.epochs} {message.accuracy:.4f}", file=sys.stderr, flush=True)
 
 
 def _row_path(method: str, budget: str) -> Path:

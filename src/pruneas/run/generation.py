@@ -17,7 +17,7 @@ from pruneas.progress import Observer
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem, masked_name, propose
-from pruneas.search.train import CHECKPOINT, Epoch, Training, concerns_all, images_per_epoch, save_weights, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, concerns_all, images_per_epoch, save_weights, train
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
 from pruneas.training import Job, Outcome, Pool
@@ -61,9 +61,8 @@ class Generation:
         ledger.begin("generators", self.images_left())
 
         def told(key: str, message: Any) -> None:
-            if isinstance(message, Epoch):
-                self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-                ledger.work(message.images)
+            if isinstance(message, Progress):
+                message.tell(key, self.observer, ledger.work)
 
         at_once = [self._proposal_job(method, None) for method in missing if "weights" not in method.needs]
         later = [self._proposal_job(method, self.weights) for method in missing if "weights" in method.needs]
@@ -89,6 +88,13 @@ class Generation:
         """The file of the base network's architecture with the method's masks, where it gave some."""
         return self.s.folder / "generators" / masked_name(method, target)
 
+    def notes(self) -> list[str]:
+        """What whoever uses what the methods gave has to know: which were left out, and what others had to leave."""
+        told = [f"generator {name} left out: {failure}" for name, failure in self.failures().items()]
+        for target in self.targets:
+            told += [f"generator {r.method}: {note}" for r in self.records(target) for note in r.notes]
+        return list(dict.fromkeys(told))
+
     def failures(self) -> dict[str, str]:
         """Why methods were left out."""
         paths = {method.name: self._failure_path(method.name) for method in self.s.methods}
@@ -100,13 +106,17 @@ class Generation:
     def _failure_path(self, method: str) -> Path:
         return self.s.folder / "generators" / f"{method}.failure.json"
 
+    def _is_there(self, method: str, target: str) -> bool:
+        path = self._path(method, target)
+        return path.exists() and GeneratorRecord.read(path).asked == self._proposal(method, None).asked
+
     def _missing(self) -> tuple[bool, list[Method]]:
         """Whether the base network has to be trained, and the methods that have not been run for every target."""
         missing = [
             method
             for method in self.s.methods
             if not self._failure_path(method.name).exists()
-            and not all(self._path(method.name, target).exists() for target in self.targets)
+            and not all(self._is_there(method.name, target) for target in self.targets)
         ]
         needs_base = self.s.given is None and any("weights" in method.needs for method in missing)
         record = self.s.folder / "base" / "record.json"
@@ -127,6 +137,8 @@ class Generation:
                 self.observer.trained(outcome.key)
             if outcome.failure is None and outcome.key == BASE:
                 write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
+                for text in outcome.value.notes:
+                    self.observer.note(f"{BASE}: {text}")
             elif outcome.failure is None:
                 for target, record in outcome.value.items():
                     self._save(target, record)
@@ -164,27 +176,32 @@ class Generation:
             device=self.s.device,
             weights=self.weights,
             checkpoint=self.s.folder / "base" / f"record{CHECKPOINT}",
+            compile=self.s.space.compute.compile,
         )
         return Job(key=BASE, function=train, arguments={"training": training})
 
     def _proposal_job(self, method: Method, weights: Path | None) -> Job:
-        proposal = Proposal(
-            method=method.name,
+        proposal = self._proposal(method.name, weights)
+        return Job(key=method.name, function=propose, arguments={"proposal": proposal})
+
+    def _proposal(self, method: str, weights: Path | None) -> Proposal:
+        return Proposal(
+            method=method,
             targets=self.targets,
             structure=self.s.structure,
             model=self.s.model,
             legal=self.s.legal,
             data=self.s.source,
             recipe=self.s.recipe,
-            seed=derive(self.s.space.compute.seed, "generator", method.name),
+            seed=derive(self.s.space.compute.seed, "generator", method),
             device=self.s.device,
             weights=weights,
             folder=self.s.folder / "generators",
             sources=self.sources,
             masks=self.masks,
-            options=self.s.space.generators.options.get(method.name, {}),
+            options=self.s.space.generators.options.get(method, {}),
+            compile=self.s.space.compute.compile,
         )
-        return Job(key=method.name, function=propose, arguments={"proposal": proposal})
 
 
 def _failure(path: Path) -> str:

@@ -45,6 +45,7 @@ def search_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], folder
         devices=devices(setting.device, setting.workers),
         workers=setting.workers,
         folder=folder,
+        compile=setting.space.compute.compile,
     )
 
 

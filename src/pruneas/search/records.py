@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ PLAN, PLANNED = "plan", "planned"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
-    trial with the same widths, whose training this one shares; `parameters` are the numbers that the sampler gave."""
+    trial with the same widths, whose training this one shares. `notes`: what else than the recipe its numbers depend
+    on; `parameters`: the numbers that the sampler gave."""
 
     number: int
     origin: str
@@ -36,13 +37,14 @@ class TrialRecord:
     copied_from: int | None = None
     failure: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve)}
+        return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        return cls(**{**data, "curve": tuple(data["curve"])})
+        return cls(**{**data, "curve": tuple(data["curve"]), "notes": tuple(data.get("notes", ()))})
 
 
 def task_of(number: int) -> str:
