@@ -3,13 +3,14 @@
     python tests/benchmarks/tables.py            # write them into the README
     python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
 
-A result file is a run's own `result.json`, or what `pricing.py` or `tracing.py` measured. Tables stand in
-the README between `<!-- table: NAME -->` and `<!-- end -->`.
+A result file is a run's own `result.json`, or what one of the scripts beside this one measured. Tables stand in the
+README between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import json
 import re
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pruneas.report.records import ArmRecord, ResultRecord
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
+GENERATORS = HERE / "results" / "generators"
 BUSY = 0.5
 """A load average before a measurement from which on its times are not to be trusted."""
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -25,6 +27,8 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def table(name: str) -> str:
     """Markdown of a committed result."""
+    if name == "generators":
+        return _generators([json.loads(file.read_text(encoding="utf-8")) for file in GENERATORS.glob("*.json")])
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
     measured = {"pricing": _pricing, "tracing": _tracing}.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
@@ -77,6 +81,35 @@ def _tracing(measured: dict[str, Any]) -> str:
         + f"{measured['hardware']}; torch {found['torch']}, Torch-Pruning {found['torch-pruning']}.\n"
     )
     return "\n".join(rows) + "\n\n" + told
+
+
+def _generators(rows: list[dict[str, Any]]) -> str:
+    """Each method at each budget: widths, what generating took, accuracies. Best from scratch first."""
+    lines = [
+        "| budget | method | widths | images to generate | test accuracy, mean (seeds) |",
+        "|---|---|---|---|---|",
+    ]
+    order = sorted(rows, key=lambda r: (r["base_flops"], r["budget"], statistics.fmean(r["accuracies"])), reverse=True)
+    for row in order:
+        each = " ".join(f"{accuracy * 100:.1f}" for accuracy in row["accuracies"])
+        mean, spread = (f(row["accuracies"]) * 100 for f in (statistics.fmean, statistics.stdev))
+        tuned = "" if row["rates"] is None else f", rates {' '.join(f'{rate:g}' for rate in row['rates'])}"
+        arm = "" if row["arm"] == "scratch" else f", fine-tuned{tuned}"
+        removed = f", without {' '.join(row['removed'])}" if row["removed"] else ""
+        widths = " ".join(map(str, row["widths"].values()))
+        lines.append(
+            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} | {row['images']:,} "
+            f"| {mean:.2f} ± {spread:.2f} ({each}) |"
+        )
+    shared = rows[0]
+    networks = " and ".join(sorted({row["network"] for row in rows}, reverse=True))
+    told = (
+        f"{networks}, {shared['training_images']:,} training images, 12 epochs, 10,000 test images; fine-tuned for "
+        f"{next((row['epochs'] for row in rows if row['rates']), 3)}. Images are those that the method trained on or "
+        f"took statistics of, for both budgets where it ranks once; the base network's training, 180,000, is not in "
+        f"them. {shared['hardware'].partition(';')[0]}; torch {shared['versions']['torch']}.\n"
+    )
+    return "\n".join(lines) + "\n\n" + told
 
 
 def _search(record: ResultRecord) -> str:
