@@ -31,8 +31,13 @@ from pruneas.report.live import PlainLines
 from pruneas.run.generate import generate
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
+<<<<<<< HEAD
 from pruneas.search.propose import GeneratorRecord, masked_name
 from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, save_state, train
+=======
+from pruneas.search.propose import GeneratorRecord
+from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, save_state, train
+>>>>>>> main
 from pruneas.seeds import derive
 from pruneas.structure.build import inherit
 from pruneas.structure.masks import mask_path
@@ -193,8 +198,8 @@ def _inherited(record: GeneratorRecord, setting: Setting, folder: Path) -> Path:
 
 
 def _told(key: str, message: Any) -> None:
-    if isinstance(message, Epoch):
-        print(f"{key} {message.epoch}/{message.epochs} {message.accuracy:.4f}", file=sys.stderr, flush=True)
+    if isinstance(message, Progress) and message.accuracy is not None:
+        print(f"{key} {message.epoch:g}/{message.epochs} {message.accuracy:.4f}", file=sys.stderr, flush=True)
 
 
 def _row_path(method: str, budget: str) -> Path:

@@ -30,7 +30,7 @@ def table(name: str) -> str:
     if name == "generators":
         return _generators([json.loads(file.read_text(encoding="utf-8")) for file in GENERATORS.glob("*.json")])
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
-    measured = {"pricing": _pricing, "tracing": _tracing}.get(name)
+    measured = {"pricing": _pricing, "tracing": _tracing, "training": _training}.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
 
@@ -81,6 +81,49 @@ def _tracing(measured: dict[str, Any]) -> str:
         + f"{measured['hardware']}; torch {found['torch']}, Torch-Pruning {found['torch-pruning']}.\n"
     )
     return "\n".join(rows) + "\n\n" + told
+
+
+def _training(measured: dict[str, Any]) -> str:
+    """What was compared with what, and the ratio; parts that were not measured are left out."""
+    lines = ["| what | measured | beside | ratio | target |", "|---|---|---|---|---|"]
+    if "speed" in measured:
+        speed = measured["speed"]
+        medians, best = speed["medians"], speed["best_usual"]
+        for name, target in (("one training", 2.0), ("two trainings", 2.5)):
+            lines.append(
+                f"| {name}, two cores | {medians[name]:,.0f} images/s | {best}: {medians[best]:,.0f} images/s "
+                f"| {speed['ratios'][name]:.2f} | at least {target:.1f} |"
+            )
+    if "accuracy" in measured:
+        found = measured["accuracy"]
+        means = {loop: 100 * statistics.fmean(found[loop].values()) for loop in ("pruneas", "usual")}
+        low, high = (100 * bound for bound in found["interval"])
+        lines.append(
+            f"| accuracy after 12 epochs, {len(found['usual'])} seeds each | {means['pruneas']:.2f} % "
+            f"| the usual loop: {means['usual']:.2f} % | {100 * found['difference']:+.2f} points (95 %: {low:+.2f} to "
+            f"{high:+.2f}) | within 0.8 points |"
+        )
+    if "data" in measured:
+        lines.append(
+            "| an epoch with data and augmentation | | the same steps on one batch in memory "
+            f"| {measured['data']['ratio']:.3f} | at most 1.10 |"
+        )
+    if "workers" in measured:
+        one, two = (statistics.median(measured["workers"]["candidates_per_hour"][key]) for key in ("1", "2"))
+        lines.append(
+            f"| two worker processes | {two:,.0f} candidates/h | one: {one:,.0f} | {measured['workers']['ratio']:.2f} "
+            "| at least 1.8 |"
+        )
+    if "start" in measured:
+        lines.append(f"| from the command to the first step | {measured['start']['median']:.1f} s | | | at most 10 s |")
+    busy = [part for part, found in measured.items() if part != "accuracy" and found["load_before"] > BUSY]
+    first = next(iter(measured.values()))
+    told = (
+        "Medians of pairs measured in turn. "
+        + (f"The machine was busy with other work before these: {', '.join(busy)}. " if busy else "")
+        + f"{first['hardware']}; torch {first['versions']['torch']}.\n"
+    )
+    return "\n".join(lines) + "\n\n" + told
 
 
 def _generators(rows: list[dict[str, Any]]) -> str:
