@@ -31,13 +31,8 @@ from pruneas.report.live import PlainLines
 from pruneas.run.generate import generate
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
-<<<<<<< HEAD
 from pruneas.search.propose import GeneratorRecord, masked_name
-from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, save_state, train
-=======
-from pruneas.search.propose import GeneratorRecord
 from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, save_state, train
->>>>>>> main
 from pruneas.seeds import derive
 from pruneas.structure.build import inherit
 from pruneas.structure.masks import mask_path
