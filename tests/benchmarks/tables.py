@@ -30,7 +30,8 @@ def table(name: str) -> str:
     if name == "generators":
         return _generators([json.loads(file.read_text(encoding="utf-8")) for file in GENERATORS.glob("*.json")])
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
-    measured = {"pricing": _pricing, "tracing": _tracing, "training": _training}.get(name)
+    tables = {"pricing": _pricing, "tracing": _tracing, "training": _training, "scaling": _scaling}
+    measured = tables.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
 
@@ -169,6 +170,28 @@ def _search(record: ResultRecord) -> str:
         f"{record.epochs} epochs; smallest difference that these seeds could have shown {small} points, error that "
         f"comes of the test set's size {record.test_sampling_error * 100:.2f}; {record.seconds / 60:.0f} minutes on "
         f"{record.hardware}; torch {record.versions['torch']}, seed {record.seed}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
+
+
+def _scaling(measured: dict[str, Any]) -> str:
+    """Trials a second by storage and number of workers; the share of a real search outside of training below."""
+    workers = sorted({row["workers"] for row in measured["throughput"]})
+    found = {(row["storage"], row["workers"]): row["per_second"] for row in measured["throughput"]}
+    rows = [
+        f"| no-op trials a second, by workers | {' | '.join(map(str, workers))} |",
+        f"|---|{'---|' * len(workers)}",
+        *(
+            f"| {name} | {' | '.join(f'{found[kind, number]:.1f}' for number in workers)} |"
+            for kind, name in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL, loopback"))
+        ),
+    ]
+    real = measured["overhead"]
+    busy = "" if measured["load"] < BUSY else f" The machine was busy: a load of {measured['load']:.1f} before."
+    told = (
+        f"{real['space']}, {real['trials']} trials of {real['epochs']} epochs by one worker: {real['outside']:.1%} of "
+        f"{real['seconds']:.0f} s outside of training.{busy} {measured['hardware']}; optuna "
+        f"{measured['versions']['optuna']}.\n"
     )
     return "\n".join(rows) + "\n\n" + told
 
