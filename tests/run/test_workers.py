@@ -18,6 +18,10 @@ from tests.tiny import pruneas as cli
 SEARCH = ["search", "--space", "tiny.toml", "--run", "run"]
 
 
+RANDOM = ["--sampler", "random"]
+"""In so small a space another sampler soon proposes nothing new."""
+
+
 class Process:
     """The command line in a session of its own, so that all its processes are known."""
 
@@ -103,8 +107,9 @@ def test_a_search_on_postgresql_outlives_its_server_and_a_worker_and_writes_no_p
             folder.mkdir()
             space_file(folder, SPACE.replace("fidelity = 0.5", "fidelity = 1.0"))
         run = begun(
-            *SEARCH, "--storage", url, "--lease", "3", "--trials", "10", "--epochs", "12", "--workers", "1", cwd=here
-        )
+            *SEARCH, *RANDOM, "--storage", url, "--lease", "3", "--trials", "9", "--epochs", "8", "--workers", "1",
+            cwd=here,
+        )  # fmt: skip
         until(lambda: len(read_trials(here / "run")) >= 1)
         mortal = begun("worker", url, "--workers", "1", cwd=there)
         until(lambda: "search: tiny-0.5-" in mortal.output)
@@ -115,7 +120,7 @@ def test_a_search_on_postgresql_outlives_its_server_and_a_worker_and_writes_no_p
         server.start()
         output = run.wait()
         assert "over: " in worker.wait()
-        assert_whole(here / "run", 10)
+        assert_whole(here / "run", 9)
         assert "the storage does not answer" in output
         assert "the storage answers again" in output
         again = cli("worker", "run", cwd=here, PGPASSWORD=postgres.PASSWORD)  # where it is stands in the run's folder
@@ -185,7 +190,7 @@ def survives(cwd, begun, arguments, kills, *, joins=False, seed=0):
     raise AssertionError(running["parent"].output)
 
 
-LONGER = ["--trials", "8", "--epochs", "12", "--workers", "1"]
+LONGER = [*RANDOM, "--trials", "8", "--epochs", "12", "--workers", "1"]
 
 
 @pytest.mark.slow

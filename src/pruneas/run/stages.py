@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import TrainingError
@@ -15,7 +16,7 @@ from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.records import Role
 from pruneas.report.run import trial_name
-from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT
+from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT, read_json
 from pruneas.run.generation import Generation
 from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
@@ -44,6 +45,7 @@ class Run:
         self.notes = list(setting.notes)
         facts = {"command": command, **setting.facts(), "storage": shown(place.url), "study": place.study}
         check_givens(setting.folder, facts)
+        self._say_if_moved(setting.folder / "run.json")
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
@@ -80,6 +82,14 @@ class Run:
             "selection": self._images(max(0, selection), full),
             "test": self._images(max(0, test), full),
         }
+
+    def _say_if_moved(self, path: Path) -> None:
+        before = read_json(path) if path.exists() else {}
+        if before.get("study", self.place.study) != self.place.study:
+            self.observer.note(
+                f"the study was kept in {before['storage']} before, and is in {shown(self.place.url)} now, made from "
+                "trials/; what workers do there is not seen here. Give the same --storage to go on there"
+            )
 
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
