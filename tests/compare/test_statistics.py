@@ -46,13 +46,13 @@ def test_critical_values_are_those_of_the_printed_tables(
     num_others: int, freedom: int, confidence: float, expected: float
 ) -> None:
     """Two-sided, equal sizes: Dunnett, New tables for multiple comparisons with a control, Biometrics 20, 1964."""
-    assert critical_value(np.full(num_others + 1, 4), freedom, confidence) == pytest.approx(expected, abs=0.006)
+    assert critical_value([np.full(num_others + 1, 4)], freedom, confidence) == pytest.approx(expected, abs=0.006)
 
 
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (5, 3, 4, 2)])
 def test_the_joint_probability_of_a_critical_value_is_scipys(sizes: tuple[int, ...]) -> None:
     freedom = sum(sizes) - len(sizes)
-    critical = critical_value(np.array(sizes), freedom, 0.95)
+    critical = critical_value([np.array(sizes)], freedom, 0.95)
     joint = np.sqrt([n / (n + sizes[0]) for n in sizes[1:]])
     correlation = np.outer(joint, joint) + np.diag(1 - joint**2)
     distribution = stats.multivariate_t(shape=correlation, df=freedom, seed=0)

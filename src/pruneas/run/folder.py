@@ -10,6 +10,7 @@ runs/<name>/
   selection/, test/          every training of the finalists
   best/                      architecture.json and weights.safetensors of the winner
   result.json                the final table as values
+  comparison/                a comparison of its architecture and its generators', see run/compare.py
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ except ImportError:  # Windows: nothing keeps two processes out of one run there
 SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
 FOLDERS = ("base", "generators", "trials", "selection", "test", BEST)
 FILES = (SPACE, RESULT, LOCK, "run.json", "study.db", "study.db-wal", "study.db-shm", "study.db-journal")
-OURS = {*FOLDERS, *FILES, "export", "artifacts"}
+OURS = {*FOLDERS, *FILES, "export", "artifacts", "comparison"}
 """What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""

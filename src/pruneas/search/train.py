@@ -6,6 +6,8 @@ stored one is an error, so nothing is trained that is not inside the budget.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +22,11 @@ from pruneas.architecture import Inputs
 from pruneas.cost.count import count
 from pruneas.errors import InputError, NetworkError, PruneasError, RunError, StructureError
 from pruneas.files import replacing
-from pruneas.networks import examples
+from pruneas.networks import examples, provider
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
+from pruneas.structure.masks import hold, initialise_masked, read_masks
 from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
 
 CHECKPOINT = ".checkpoint.safetensors"
@@ -37,8 +40,9 @@ class Training:
 
     `removed`: blocks whose branches are taken out. `selections`: what channel selections take, where that is not the
     first channels. `initial`: weights to begin with, of the network as it is built;
-    without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained
-    weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
+    without it they are fresh. `masks`: a file of masks that are held all along; fresh weights are drawn for what they
+    leave, given ones are set to zero elsewhere. `test`: read the test set afterwards, once. `weights`: where to leave
+    the trained weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
     """
 
     structure: Structure
@@ -52,14 +56,40 @@ class Training:
     removed: tuple[str, ...] = ()
     selections: Mapping[str, Sequence[int]] = field(default_factory=dict)
     initial: Path | None = None
+    masks: Path | None = None
     test: bool = False
     weights: Path | None = None
     checkpoint: Path | None = None
 
+    def identity(self, data: str) -> str:
+        """A hash of all that the trained weights depend on; `data` is the fingerprint of the images.
+
+        Two trainings with the same one, on a machine of the same kind, are one training: what is done with the weights
+        afterwards makes no difference to it.
+        """
+        parts = {
+            "network": str(self.structure.network),
+            "provider": provider(self.structure.network),
+            "structure": self.structure.fingerprint,
+            "widths": {name: self.widths[name] for name in sorted(self.widths)},
+            "removed": sorted(self.removed),
+            "selections": {name: list(map(int, self.selections[name])) for name in sorted(self.selections)},
+            "initial": None if self.initial is None else hashlib.sha256(self.initial.read_bytes()).hexdigest(),
+            "masks": None if self.masks is None else hashlib.sha256(self.masks.read_bytes()).hexdigest(),
+            "data": data,
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecord:
-    """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on."""
+    """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on.
+
+    `identity` is `Training.identity`, empty in records of before it was kept.
+    """
 
     widths: Mapping[str, int]
     flops: int
@@ -73,6 +103,7 @@ class TrainingRecord:
     seconds: float
     images: int
     precision: str
+    identity: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs], "widths": dict(self.widths)}
@@ -100,6 +131,14 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
     check_counts(network, training)
     if training.initial is not None:
         fit_to(network, read_weights(training.initial), str(training.initial))
+    after_step = None
+    if training.masks is not None:
+        masks = read_masks(training.masks)
+        after_step = hold(masks)
+        if training.initial is None:
+            initialise_masked(network, masks, seed=training.seed)
+        else:
+            after_step(network)
     data = training.data.load()
     per_epoch = images_per_epoch(training.recipe, len(data.train))
 
@@ -112,6 +151,7 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         training.recipe,
         seed=training.seed,
         device=training.device,
+        after_step=after_step,
         after_epoch=after_epoch,
         checkpoint=training.checkpoint,
     )
@@ -137,6 +177,7 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         seconds=result.seconds,
         images=result.images,
         precision=result.precision,
+        identity=training.identity(data.fingerprint),
     )
 
 
