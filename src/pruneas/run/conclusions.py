@@ -53,13 +53,13 @@ def conclude(rows: Sequence[RowRecord]) -> Conclusions:
             continue
         found = _contrasts(question, pairs, samples)
         numbers = [(each.interval[1] - each.interval[0]) / 2 for each in found if each.interval is not None]
-        told = {(_first(row), _first(control)) for row, control in pairs if _first(row) != _first(control)}
+        told = {tuple(map(_first, pair)) for pair, each in zip(pairs, found, strict=True) if each.interval is not None}
         contrasts += found
         questions.append(
             QuestionRecord(
                 name=question,
                 text=text,
-                num_contrasts=len(told) if numbers else 0,
+                num_contrasts=len(told),
                 smallest_detectable=min(numbers, default=None),
             )
         )
