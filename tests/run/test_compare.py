@@ -1,7 +1,6 @@
 """Whole comparisons on the tiny space: rows, resuming, what is taken over, transfer, what is refused."""
 
 import json
-import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from pruneas.report.comparison import ComparisonRecord
 from pruneas.run.compare import Asked, compare, load_comparison, of_run, of_space, transferred
 from pruneas.structure.build import analyse, describe
 from pruneas.structure.masks import read_masks
-from tests.tiny import NETWORK, space_file, stopped
+from tests.tiny import pruneas as pruneas_command
+from tests.tiny import space_file, stopped
 
 FAST = {"recipe.epochs": 1, "data.training": 60, "data.validation": 40}
 
@@ -134,7 +134,9 @@ def test_another_comparison_beside_it_takes_over_what_is_the_same(compared):
 
 def test_a_run_is_compared_without_training_anything_again(finished, tmp_path):
     copy = finished.copied(tmp_path)
-    found = given(of_run(copy.folder, {}, arms=("unpruned", "scratch-e")), None or copy.folder / "comparison").record
+    question = of_run(copy.folder, {}, arms=("unpruned", "scratch-e"))
+    assert question.folder == copy.folder / "comparison"
+    found = given(question, None).record
     assert found.num_reused == found.num_trainings
     result = pruneas.load(copy.folder).record
     winner = next(row for row in found.rows if row.role == "found")
@@ -167,26 +169,19 @@ def test_the_folder_goes_by_the_space_so_that_more_can_be_asked(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on_where_it_was(tmp_path):
-    space_file(tmp_path)
     command = ["compare", "--space", "tiny.toml", "--generators", "l1", "--budget", "0.5", "--seeds", "2", "--quiet"]
-    first, second = tmp_path / "whole", tmp_path / "killed"
-    assert stopped([*command, "--run", str(first)], cwd=tmp_path, after=600, how=signal.SIGKILL)[0] == 0
-    shutil.move(tmp_path / "whole", tmp_path / "elsewhere-whole")
-    shutil.move(tmp_path / "elsewhere-whole", tmp_path.parent / f"{tmp_path.name}-whole")
-    code, killed = 1, 0
-    for _ in range(20):
-        code, _ = stopped([*command, "--run", str(second)], cwd=tmp_path, after=20 + 5 * killed, how=signal.SIGKILL)
-        if code == 0:
-            break
-        killed += 1
-    assert code == 0 and killed > 0
+    whole, killed = tmp_path / "whole", tmp_path / "killed"  # apart, so that neither takes over from the other
+    for home in (whole, killed):
+        home.mkdir()
+        space_file(home)
+    assert pruneas_command(*command, "--run", "runs/one", cwd=whole, timeout=900).returncode == 0
+    kills = 0
+    while stopped([*command, "--run", "runs/one"], cwd=killed, after=8 + 4 * kills, how=signal.SIGKILL)[0] != 0:
+        kills += 1
+        assert kills < 40
 
-    def timeless(path):
-        record = json.loads((path / "comparison.json").read_text())
-        return [(row["key"], row["test_accuracies"], row["own"]["images"]) for row in record["rows"]]
+    def timeless(home):
+        rows = json.loads((home / "runs/one/comparison.json").read_text())["rows"]
+        return [(row["key"], row["test_accuracies"], row["own"]["images"]) for row in rows]
 
-    assert timeless(second) == timeless(tmp_path.parent / f"{tmp_path.name}-whole")
-
-
-def test_the_tiny_network_is_what_these_numbers_are_of():
-    assert NETWORK == 'pruneas:vgg(layout=[5, 7, "M", 11], channels=1)'
+    assert kills > 0 and timeless(killed) == timeless(whole)

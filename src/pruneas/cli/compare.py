@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, sizes, view
-from pruneas.config import Space
+from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
 
 
@@ -97,9 +97,12 @@ def compare(
         "compute.seed": seed,
     }
     given = {key: value for key, value in {**machine, **own}.items() if value is not None}
-    fixed = [flag for flag, value in (("--space", space), *own.items()) if value is not None]
-    if run is not None and fixed:
-        raise SpaceError([f"{fixed[0]}: cannot be given with a run, whose own is taken"])
+    if run is not None:
+        fixed = {"--space": space, **{FLAGS[key]: value for key, value in own.items()}}
+        if complaints := [
+            f"{flag}: must be left out: the run's own is taken" for flag, v in fixed.items() if v is not None
+        ]:
+            raise SpaceError(complaints)
 
     from pruneas.run.compare import ARMS, of_run, of_space, transferred
     from pruneas.run.compare import compare as run_compare
