@@ -14,7 +14,7 @@ Importing this is cheap: torch and Optuna are loaded when they are first needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,6 +97,7 @@ def compare(
     bases: Literal["each", "once"] | None = None,
     cap: float | None = None,
     transfer: Sequence[str | Path] = (),
+    trust: Collection[str] = (),
     space: str | Path = "digits",
     overrides: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
@@ -114,6 +115,7 @@ def compare(
         bases: 'each' seed has a base network of its own, 'once': one for all; by default 'each', of a run 'once'.
         cap: Scratch-B trains at most so many times the epochs; by default the paper's: none for small images, else 2.
         transfer: architecture files or runs whose design, stage by stage, is tried here, too.
+        trust: packages whose factories the files of `transfer` may name, beside pruneas, torchvision and timm.
         space: a shipped search space or the path of a file.
         overrides: single values of the space by dotted key; of a run `compute.device` and `compute.workers` alone.
         folder: the comparison's; by default one in runs/ named after the space, or the run's own.
@@ -132,7 +134,7 @@ def compare(
         "num_seeds": seeds,
         "arms": ARMS if arms is None else tuple(arms),
         "cap": cap,
-        "transfer": transferred([Path(each) for each in transfer]),
+        **transferred([Path(each) for each in transfer], trust),
         **({} if bases is None else {"bases": bases}),
     }
     if run is None:
@@ -157,21 +159,26 @@ def load(run: str | Path) -> SearchResult:
 
 
 def inspect(
-    network: str | Path | Reference, inputs: str | Sequence[int] | Sequence[str | Sequence[int] | Input] = ()
+    network: str | Path | Reference,
+    inputs: str | Sequence[int] | Sequence[str | Sequence[int] | Input] = (),
+    *,
+    trust: str | Sequence[str] = (),
 ) -> Inspection:
     """What can be done with a network: its width groups, what they and its layers cost, what cannot change and why.
 
     Args:
         network: a reference such as 'torchvision:resnet50', an architecture file or preset, or a search space.
         inputs: its inputs without the batch, '3x224x224' or (3, 224, 224) each; a single one may stand alone. Without
-            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm 3x224x224.
+            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm what these are
+            used with.
+        trust: packages whose factories an architecture file may name.
     """
     from pruneas.report.inspection import inspect as look
     from pruneas.subject import Subject
 
     alone = isinstance(inputs, str) or any(isinstance(each, int) for each in inputs)
     given = [_input(each) for each in ([inputs] if alone else inputs)]
-    return look(Subject.of(str(network), given))
+    return look(Subject.of(str(network), given, trust=trust))
 
 
 def _input(given: Any) -> Input:

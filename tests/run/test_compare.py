@@ -54,7 +54,7 @@ def compared(tmp_path_factory):
     file = home / "design.json"
     file.write_text(describe(structure, {n: max(1, w // 2) for n, w in structure.widths.items()}).to_json())
     arms = ("unpruned", "fine-tuned", "scratch-e", "ticket", "random")
-    question = asked(home, arms=arms, transfer=transferred([file]))
+    question = asked(home, arms=arms, **transferred([file]))
     result = given(question, home / "runs" / "one")
     return Compared(folder=result.folder, record=result.record)
 

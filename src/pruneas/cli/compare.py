@@ -43,6 +43,12 @@ def compare(
         list[Path] | None,
         typer.Option(metavar="FILE|RUN", help="Architectures whose design is tried here, too. Repeatable."),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE", help="Run the factories that --transfer's files name of it.", show_default=False
+        ),
+    ] = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -113,7 +119,7 @@ def compare(
         "num_seeds": seeds,
         "arms": _listed(arms) or ARMS,
         "cap": cap,
-        "transfer": transferred(transfer or []),
+        **transferred(transfer or [], trust or ()),
         **({} if bases is None else {"bases": bases}),
     }
     if run is None:

@@ -51,6 +51,14 @@ def generate(
     weights: Annotated[
         Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="A package whose networks a file of --from may name. Repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the base.", rich_help_panel=RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
     run: Annotated[
@@ -95,7 +103,9 @@ def generate(
         Budget.parse(each)
     files = [*(sources or []), *map(Path, more or [])]
     files = [source_file(file) for file in files]
-    learned_from = [Architecture.load(file) for file in files]
+    learned_from = [Architecture.load(file, trust=trust or ()) for file in files]
+    for source in learned_from:
+        source.check_trust()
 
     from pruneas.run.generate import generate as run_generate
 

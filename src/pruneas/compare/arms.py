@@ -78,6 +78,7 @@ class Arms:
     device: str
     cap: float
     rates: tuple[float, ...] = RATES
+    compile: str = "auto"
 
     def trainings(self, candidate: Candidate, arm: Arm, seed: int) -> dict[float | None, Training]:
         """The trainings of an arm for one seed by fine-tuning rate, of which one is chosen; None: other arms' only one.
@@ -109,6 +110,7 @@ class Arms:
                 initial=initial,
                 masks=candidate.masks,
                 test=True,
+                compile=self.compile,
             )
             for rate, each in recipes.items()
         }

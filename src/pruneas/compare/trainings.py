@@ -19,7 +19,7 @@ from pruneas.files import replacing, write_json
 from pruneas.progress import Observer
 from pruneas.search.train import (
     CHECKPOINT,
-    Epoch,
+    Progress,
     Training,
     TrainingRecord,
     concerns_all,
@@ -97,9 +97,8 @@ class Trainings:
         ]
 
         def told(key: str, message: Any) -> None:
-            if isinstance(message, Epoch):
-                observer.training(key, message.epoch, message.epochs, message.accuracy)
-                worked(message.images)
+            if isinstance(message, Progress):
+                message.tell(key, observer, worked)
 
         for outcome in pool.run(jobs, told):
             observer.trained(outcome.key)
@@ -109,6 +108,8 @@ class Trainings:
                 note(f"training {outcome.key} failed: {outcome.failure}")
             else:
                 write_json(self._path(names[outcome.key]), outcome.value.to_json())
+                for text in outcome.value.notes:
+                    note(f"training {outcome.key}: {text}")
 
     def take_over(self) -> None:
         """Copy what was done elsewhere and has all that is asked for: a test accuracy, the weights."""

@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,19 +30,20 @@ from pruneas.progress import Observer
 from pruneas.report.comparison import ComparisonRecord
 from pruneas.run.folder import SPACE, check, held, prepare, settings, settled
 from pruneas.run.result import SearchResult, load
-from pruneas.run.sources import source_file
+from pruneas.run.sources import mask_files, source_file
 
 COMPARISON = "comparison.json"
 ARMS = ("unpruned", "fine-tuned", "scratch-e", "scratch-b", "ticket", "random")
 """What a comparison trains: the paper's arms, and architectures of random widths. Uniform scaling always is there."""
 BASELINES = ("uniform", "random", "uniform-sparsity")
 LEARNING = ("guided", "guided-sparsity")
-"""Methods that need architectures to learn from: `transfer` brings them in."""
+"""Methods that need architectures to learn from: --transfer brings them in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is to be compared. `cap`: of Scratch-B, None for the paper's; `transfer` are architecture files."""
+    """What is to be compared. `cap`: of Scratch-B, None for the paper's. `sources`: architectures whose design is tried
+    here, too; `masks`: the files of those of them that have some, by `Architecture.mask`."""
 
     space: Space
     generators: tuple[str, ...]
@@ -51,7 +52,8 @@ class Asked:
     arms: tuple[str, ...] = ARMS
     bases: Literal["each", "once"] = "each"
     cap: float | None = None
-    transfer: tuple[Path, ...] = ()
+    sources: tuple[Architecture, ...] = ()
+    masks: Mapping[str, Path] = field(default_factory=dict)
     run: Path | None = None
     found: SearchResult | None = None
 
@@ -80,7 +82,7 @@ class Asked:
     def to_json(self) -> dict[str, str]:
         """Texts that say what was asked, equal where the answer is the same."""
         found = None if self.run is None else (self.run / "result.json").read_bytes()
-        learned = [Architecture.load(path).to_json() for path in self.transfer]
+        learned = [source.to_json() for source in self.sources]
         return {
             "budgets": ", ".join(str(Budget.parse(budget)) for budget in self.budgets),
             "generators": ", ".join(self.generators),
@@ -183,9 +185,16 @@ def load_comparison(folder: Path) -> ComparisonResult:
     return ComparisonResult(folder=path.parent, record=record)
 
 
-def transferred(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The files of the architectures at these paths: files, or finished runs'."""
-    return tuple(map(source_file, paths))
+def transferred(paths: Sequence[Path], trust: Collection[str] = ()) -> dict[str, Any]:
+    """The architectures at these paths (files, or finished runs'), and their masks: `sources` and `masks` of `Asked`.
+
+    Raises ArchitectureError for one whose factory is of a package that is not in `trust`.
+    """
+    files = [source_file(path) for path in paths]
+    sources = tuple(Architecture.load(file, trust=trust) for file in files)
+    for source in sources:
+        source.check_trust()
+    return {"sources": sources, "masks": mask_files(files)}
 
 
 def _finished(folder: Path, space: Space, asked: Asked) -> ComparisonResult | None:

@@ -26,7 +26,6 @@ from pruneas.run.folder import SPACE, read_json
 from pruneas.run.generation import BASE, Generation, run_all
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting, check_givens
-from pruneas.run.sources import mask_files
 from pruneas.search.propose import GeneratorRecord, Target, file_stem, masked_name
 from pruneas.search.records import read_trials
 from pruneas.search.train import Training, TrainingRecord
@@ -92,6 +91,7 @@ class Comparison:
             data=setting.source,
             recipe=setting.recipe,
             device=setting.device,
+            compile=setting.space.compute.compile,
             cap=default_cap(setting.source.shape) if asked.cap is None else asked.cap,
         )
         self.generations = [self._generation(index) for index in range(self.num_bases)]
@@ -150,16 +150,14 @@ class Comparison:
 
     def _transferred(self) -> Generation | None:
         """What is made of the architectures that were brought along, once for all base networks."""
-        if not self.asked.transfer:
+        if not (sources := self.asked.sources):
             return None
-        sources = [Architecture.load(path) for path in self.asked.transfer]
         names = ["guided"] if any(source.mask is None for source in sources) else []
         names += ["guided-sparsity"] if any(source.mask is not None for source in sources) else []
         methods = [METHODS[name] for name in names]
         setting = replace(self.s, methods=methods, space=self.asked.space, folder=self.s.folder / "transferred")
         (setting.folder / "generators").mkdir(parents=True, exist_ok=True)
-        masks = mask_files(list(self.asked.transfer))
-        return Generation(setting, self.targets, self.observer, needed=names, sources=sources, masks=masks)
+        return Generation(setting, self.targets, self.observer, needed=names, sources=sources, masks=self.asked.masks)
 
     def _bases(self, pool: Pool) -> list[TrainingRecord | None]:
         """Train the base networks that the methods or the unpruned arm need, and give each to its generators.
@@ -207,6 +205,7 @@ class Comparison:
             seed=derive(self._base_seed(index), "base") if seed is None else seed,
             device=self.s.device,
             test=self._reads_test_of_bases or seed is not None,
+            compile=self.s.space.compute.compile,
         )
 
     def _take_over_base(self) -> TrainingRecord | None:

@@ -17,7 +17,7 @@ from pruneas.progress import Observer
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem, masked_name, propose
-from pruneas.search.train import CHECKPOINT, Epoch, Training, concerns_all, images_per_epoch, save_weights, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, concerns_all, images_per_epoch, save_weights, train
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
 from pruneas.training import Job, Outcome, Pool
@@ -136,6 +136,8 @@ class Generation:
         """Keep what a job gave. Raises what it failed with, where nothing can go on without it."""
         if outcome.failure is None and outcome.key == BASE:
             write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
+            for text in outcome.value.notes:
+                self.observer.note(f"{BASE}: {text}")
         elif outcome.failure is None:
             for target, record in outcome.value.items():
                 self.save(target, record)
@@ -174,6 +176,7 @@ class Generation:
             device=self.s.device,
             weights=self.weights,
             checkpoint=self.s.folder / "base" / f"record{CHECKPOINT}",
+            compile=self.s.space.compute.compile,
         )
         return Job(key=BASE, function=train, arguments={"training": training})
 
@@ -197,6 +200,7 @@ class Generation:
             sources=self.sources,
             masks=self.masks,
             options=self.s.space.generators.options.get(method, {}),
+            compile=self.s.space.compute.compile,
         )
 
 
@@ -211,9 +215,8 @@ def run_all(generations: Mapping[str, Generation], pool: Pool, ledger: Ledger) -
     ledger.begin("generators", sum(generation.images_left() for generation in generations.values()))
 
     def told(key: str, message: Any) -> None:
-        if isinstance(message, Epoch):
-            first.observer.training(key, message.epoch, message.epochs, message.accuracy)
-            ledger.work(message.images)
+        if isinstance(message, Progress):
+            message.tell(key, first.observer, ledger.work)
 
     for index in range(2):
         named = {name + job.key: (generations[name], job) for name, parts in jobs.items() for job in parts[index]}

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import TrainingError
 from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.records import Role
-from pruneas.run.folder import BEST, RESULT
+from pruneas.report.run import trial_name
+from pruneas.run.folder import BEST, NETWORK, RESULT
 from pruneas.run.generation import Generation
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, result_record
+from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
-from pruneas.search.train import (
-    Epoch,
-    TrainingRecord,
-    images_per_epoch,
-)
+from pruneas.search.train import TrainingRecord, images_per_epoch
 from pruneas.search.trials import Search
 from pruneas.structure.build import describe
 from pruneas.training import Pool
@@ -46,6 +43,7 @@ class Run:
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
+        write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
@@ -57,6 +55,7 @@ class Run:
             trials = self._search(pool, generated)
             result = self._finalists(pool, generated, trials)
         self.ledger.save()
+        write_report(self.s.folder)
         return result
 
     # What is left, and what is told ---------------------------------------------------------------------------------
@@ -77,11 +76,6 @@ class Run:
             "selection": self._images(max(0, selection), full),
             "test": self._images(max(0, test), full),
         }
-
-    def _told(self, key: str, message: Any) -> None:
-        if isinstance(message, Epoch):
-            self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-            self.ledger.work(message.images)
 
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
@@ -112,6 +106,7 @@ class Run:
             device=self.s.device,
             workers=self.s.workers,
             folder=self.s.folder,
+            compile=self.s.space.compute.compile,
         ).run(pool, self.observer, self.ledger.work)
         if (found := num_trained(trials)) < asked:
             self._note(
@@ -168,6 +163,7 @@ class Run:
             device=self.s.device,
             test=test,
             folder=self.s.folder / name,
+            compile=self.s.space.compute.compile,
         )
 
     def _train(self, pool: Pool, stage: Stage, entrants: Sequence[Entrant]) -> dict[str, list[TrainingRecord]]:
@@ -229,5 +225,4 @@ def _roles(
 
 
 def _entrant(record: TrialRecord) -> Entrant:
-    name = f"search #{record.number}" if record.origin == SEARCH else record.origin
-    return Entrant(name=name, origin=record.origin, widths=record.widths)
+    return Entrant(name=trial_name(record), origin=record.origin, widths=record.widths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ SEARCH = "search"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
-    trial with the same widths, whose training this one shares."""
+    trial with the same widths, whose training this one shares. `notes`: what else than the recipe its numbers depend
+    on."""
 
     number: int
     origin: str
@@ -32,13 +33,14 @@ class TrialRecord:
     images: int
     copied_from: int | None = None
     failure: str | None = None
+    notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve)}
+        return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        return cls(**{**data, "curve": tuple(data["curve"])})
+        return cls(**{**data, "curve": tuple(data["curve"]), "notes": tuple(data.get("notes", ()))})
 
 
 def trial_path(run: Path, number: int) -> Path:

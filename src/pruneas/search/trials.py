@@ -32,7 +32,7 @@ from pruneas.progress import Observer, TrialLine
 from pruneas.search.parameters import Parametrisation
 from pruneas.search.records import SEARCH, TrialRecord, num_trained, read_trials, trial_path
 from pruneas.search.study import ask_next, open_study, reopened, report_epoch
-from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, concerns_all, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Outcome, Pool, Recipe
@@ -62,6 +62,7 @@ class Search:
     workers: int
     folder: Path
     """Of the run: `study.db` and `trials/` are in it."""
+    compile: str = "auto"
 
     def run(self, pool: Pool, observer: Observer, worked: Callable[[int], None]) -> list[TrialRecord]:
         """Run or go on until `num_trials` candidates are trained, or nothing new is proposed any more.
@@ -172,21 +173,24 @@ class Search:
                 new[f"trial {trial.number}"] = trial, record
 
         def on_message(key: str, message: Any) -> None:
-            if isinstance(message, Epoch):
-                report_epoch(new[key][0], message.epoch, message.accuracy)
-                observer.training(key, message.epoch, message.epochs, message.accuracy)
-                worked(message.images)
+            if isinstance(message, Progress):
+                if message.accuracy is not None:
+                    report_epoch(new[key][0], int(message.epoch), message.accuracy)
+                message.tell(key, observer, worked)
 
         for outcome in pool.run([self._job(key, record) for key, (_, record) in new.items()], on_message):
             observer.trained(outcome.key)
             record = _trained(new[outcome.key][1], outcome)
             if record.failure is not None:
                 observer.note(f"{outcome.key} failed: {record.failure}")
+            for text in record.notes:
+                observer.note(f"{outcome.key}: {text}")
             sources[_key(record)] = record
             yield record
         for copy in copies:
             source = sources[_key(copy)]
-            yield replace(copy, accuracy=source.accuracy, loss=source.loss, curve=source.curve, failure=source.failure)
+            same = {name: getattr(source, name) for name in ("accuracy", "loss", "curve", "failure", "notes")}
+            yield replace(copy, **same)
 
     def _untrained(self, trial: optuna.Trial) -> TrialRecord:
         exact = trial.user_attrs.get("exact_widths")
@@ -229,6 +233,7 @@ class Search:
             seed=record.seed,
             device=self.device,
             checkpoint=trial_path(self.folder, record.number).with_suffix(CHECKPOINT),
+            compile=self.compile,
         )
         return Job(key=key, function=train, arguments={"training": training})
 
@@ -290,4 +295,5 @@ def _trained(record: TrialRecord, outcome: Outcome) -> TrialRecord:
         curve=tuple(epoch["validation_accuracy"] for epoch in value.epochs),
         seconds=value.seconds,
         images=value.images,
+        notes=value.notes,
     )
