@@ -3,7 +3,7 @@
     python tests/benchmarks/tables.py            # write them into the README
     python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
 
-A result file is a run's own `result.json`, or what `pricing.py` or `tracing.py` measured. Tables stand in
+A result file is a run's own `result.json`, or what `comparison.py`, `pricing.py` or `tracing.py` measured. Tables stand in
 the README between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pruneas.report.comparison import ComparisonRecord, RowRecord
+from pruneas.report.numbers import count
 from pruneas.report.records import ArmRecord, ResultRecord
 
 HERE = Path(__file__).parent
@@ -26,6 +28,8 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def table(name: str) -> str:
     """Markdown of a committed result."""
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
+    if name == "comparison":
+        return comparison_table(ComparisonRecord.from_json(text))
     measured = {"pricing": _pricing, "tracing": _tracing}.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
@@ -108,6 +112,51 @@ def _row(arm: ArmRecord) -> str:
     return (
         f"| {name} | {' '.join(map(str, arm.widths.values()))} | {arm.flops / 1e6:.2f} M, {arm.flops_share:.1%} "
         f"| {arm.params / 1e3:.0f} k | {arm.mean * 100:.2f}{spread} ({seeds}) | {difference} |"
+    )
+
+
+def comparison_table(record: ComparisonRecord) -> str:
+    """Every architecture and arm with cost, test accuracy, difference and compute; then the verdict."""
+    head = "budget|architecture|arm|FLOPs|params|test accuracy, mean (seeds)|to uniform, points (95 % interval)"
+    columns = [*head.split("|"), "epochs", "training FLOPs", "before it"]
+    rows = [
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(_comparison_row(record, row) for row in record.rows),
+    ]
+    others = [each for each in record.contrasts if each.question != "to uniform"]
+    told = [f"- {sentence}" for sentence in record.verdict]
+    told += [f"- {each.sentence}." for each in others if each.word in ("better", "worse")]
+    spread = "" if record.pooled_std is None else f"; spread of seeds {record.pooled_std * 100:.2f} points, pooled"
+    error = max(row.test_sampling_error for row in record.rows)
+    data = record.data
+    how = (
+        f"{data.training:,} training, {data.validation:,} validation and {data.test:,} test images; {record.epochs} "
+        f"epochs{spread}; error that comes of the test set's size {error * 100:.2f} at most. Training FLOPs: three times "
+        "those of its images, with all three rates of fine-tuning; before it: what it took to know the architecture, and "
+        f"inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on {record.hardware}; "
+        f"torch {record.versions['torch']}, seed {record.seed}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + "\n".join(told) + "\n\n" + how
+
+
+def _comparison_row(record: ComparisonRecord, row: RowRecord) -> str:
+    seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in row.test_accuracies)
+    spread = "" if row.std is None else f" ± {row.std * 100:.2f}"
+    contrast = record.contrast("to uniform", row.key)
+    difference = ""
+    if contrast is not None and contrast.difference is not None and contrast.interval is not None:
+        low, high = (bound * 100 for bound in contrast.interval)
+        difference = f"{contrast.difference * 100:+.2f} ({low:+.2f} to {high:+.2f})"
+        difference = f"**{difference}**" if contrast.word in ("better", "worse") else difference
+    elif contrast is not None:
+        difference = contrast.word
+    least, most = min(row.epochs), max(row.epochs)
+    return (
+        f"| {row.budget or ''} | {row.name}{' (masks)' if row.masked else ''} | {row.arm} "
+        f"| {row.flops / 1e6:.2f} M, {row.flops_share:.1%} | {row.params / 1e3:.0f} k "
+        f"| {row.mean * 100:.2f}{spread} ({seeds}) | {difference} | {least if least == most else f'{least}-{most}'} "
+        f"| {count(round(row.own.flops))} | {count(round(row.before.flops)) if row.before.flops else ''} |"
     )
 
 

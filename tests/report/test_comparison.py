@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pruneas.report.comparison import ComparisonRecord
 from pruneas.report.comparison_terminal import table
+from tests.benchmarks.tables import comparison_table
 from tests.report.comparisons import made_up_comparison, row
 
 
@@ -67,6 +68,17 @@ def test_the_terminal_shows_every_row_with_what_it_shows_in_eighty_columns():
         "before",
     ):
         assert words in text, text
+
+
+def test_the_readmes_table_has_a_line_for_every_row():
+    record = made_up_comparison()
+    lines = comparison_table(record).splitlines()
+    assert sum(line.startswith("| ") for line in lines) == 1 + len(record.rows)
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "| 0.5 | l1 | scratch-b | 1.00 M, 50.0% | 10 k | 93.00 ± 0.10 (92.9 93.0 93.1) | **+2.00 (" in "\n".join(
+        lines
+    )
+    assert any(line.startswith("- l1 at 0.5, scratch-b: better than l1 at 0.5, fine-tuned") for line in lines)
 
 
 def test_one_row_alone_is_shown_too():
