@@ -14,10 +14,10 @@ Importing this is cheap: torch and Optuna are loaded when they are first needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 # The sub-packages first: were they loaded later, Python would put them in the place of functions of their names.
 from pruneas import compare as _compare_package  # noqa: F401
@@ -27,6 +27,8 @@ from pruneas.errors import PruneasError
 from pruneas.preset import presets
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from pruneas.progress import Observer
     from pruneas.report.inspection import Inspection
     from pruneas.run import SearchResult
@@ -97,7 +99,7 @@ def compare(
     bases: Literal["each", "once"] | None = None,
     cap: float | None = None,
     transfer: Sequence[str | Path] = (),
-    trust: Collection[str] = (),
+    trust: Sequence[str] = (),
     space: str | Path = "digits",
     overrides: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,

@@ -3,8 +3,8 @@
     python tests/benchmarks/tables.py            # write them into the README
     python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
 
-A result file is a run's own `result.json`, or what `comparison.py`, `pricing.py` or `tracing.py` measured. Tables stand in
-the README between `<!-- table: NAME -->` and `<!-- end -->`.
+A result file is a run's own `result.json`, or what `comparison.py`, `pricing.py` or `tracing.py` measured. Tables
+stand in the README between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import json
@@ -132,9 +132,9 @@ def comparison_table(record: ComparisonRecord) -> str:
     data = record.data
     how = (
         f"{data.training:,} training, {data.validation:,} validation and {data.test:,} test images; {record.epochs} "
-        f"epochs{spread}; error that comes of the test set's size {error * 100:.2f} at most. Training FLOPs: three times "
-        "those of its images, with all three rates of fine-tuning; before it: what it took to know the architecture, and "
-        f"inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on {record.hardware}; "
+        f"epochs{spread}; error that comes of the test set's size {error * 100:.2f} at most. Training FLOPs: three "
+        "times those of its images, with all three rates of fine-tuning; before it: what it took to know the "
+        f"architecture, and inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on {record.hardware}; "
         f"torch {record.versions['torch']}, seed {record.seed}.\n"
     )
     return "\n".join(rows) + "\n\n" + "\n".join(told) + "\n\n" + how
