@@ -134,7 +134,8 @@ def comparison_table(record: ComparisonRecord) -> str:
         f"{data.training:,} training, {data.validation:,} validation and {data.test:,} test images; {record.epochs} "
         f"epochs{spread}; error that comes of the test set's size {error * 100:.2f} at most. Training FLOPs: three "
         "times those of its images, with all three rates of fine-tuning; before it: what it took to know the "
-        f"architecture, and inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on {record.hardware}; "
+        f"architecture, and inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on "
+        f"{record.hardware}; "
         f"torch {record.versions['torch']}, seed {record.seed}.\n"
     )
     return "\n".join(rows) + "\n\n" + "\n".join(told) + "\n\n" + how
