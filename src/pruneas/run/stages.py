@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import TrainingError
@@ -15,31 +16,36 @@ from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.records import Role
 from pruneas.report.run import trial_name
-from pruneas.run.folder import BEST, NETWORK, RESULT
+from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT, read_json
 from pruneas.run.generation import Generation
+from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.record import Arm, latency_record, network_record, result_record
 from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.storage import shown
 from pruneas.search.train import TrainingRecord, images_per_epoch
-from pruneas.search.trials import Search
+from pruneas.search.worker import Place, lead
 from pruneas.structure.build import describe
 from pruneas.training import Pool
 
 
 class Run:
-    """One run on its way through its stages."""
+    """One run on its way through its stages. `fresh`: its study is begun anew, wherever it is kept."""
 
-    def __init__(self, setting: Setting, command: str, observer: Observer) -> None:
-        self.s = setting
+    def __init__(
+        self, setting: Setting, place: Place, command: str, observer: Observer, *, fresh: bool = False
+    ) -> None:
+        self.s, self.place, self.fresh = setting, place, fresh
         self.command = command
         self.observer = observer
         self.notes = list(setting.notes)
-        facts = {"command": command, **setting.facts()}
+        facts = {"command": command, **setting.facts(), "storage": shown(place.url), "study": place.study}
         check_givens(setting.folder, facts)
+        self._say_if_moved(setting.folder / "run.json")
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
@@ -77,6 +83,14 @@ class Run:
             "test": self._images(max(0, test), full),
         }
 
+    def _say_if_moved(self, path: Path) -> None:
+        before = read_json(path) if path.exists() else {}
+        if before.get("study", self.place.study) != self.place.study:
+            self.observer.note(
+                f"the study was kept in {before['storage']} before, and is in {shown(self.place.url)} now, made from "
+                "trials/; what workers do there is not seen here. Give the same --storage to go on there"
+            )
+
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
         self.notes.append(text)
@@ -90,24 +104,17 @@ class Run:
         epochs = f"{self.s.trial_recipe.epochs} of {self.s.recipe.epochs} epochs each"
         self.observer.stage("search", epochs, missing)
         self.ledger.begin("search", self._images(missing, self.s.trial_recipe.epochs))
-        trials = Search(
-            structure=self.s.structure,
-            model=self.s.model,
-            legal=self.s.legal,
-            most=self.s.most,
-            quantity=self.s.budget.quantity,
-            # A search of widths cannot begin with an architecture that is small for its missing branches.
-            anchors={r.method: self.s.model.vector(r.widths) for r in generated if not r.removed},
-            data=self.s.source,
-            recipe=self.s.trial_recipe,
-            num_trials=asked,
-            sampler=self.s.space.search.sampler,
-            seed=self.s.space.compute.seed,
-            device=self.s.device,
-            workers=self.s.workers,
-            folder=self.s.folder,
-            compile=self.s.space.compute.compile,
-        ).run(pool, self.observer, self.ledger.work)
+        # A search of widths cannot begin with an architecture that is small for its missing branches.
+        anchors = {r.method: r.widths for r in generated if not r.removed}
+        trials = lead(
+            search_of(self.s, anchors, self.s.folder),
+            self.place,
+            plan_of(self.s, anchors, self.place.lease),
+            pool,
+            self.observer,
+            self.ledger.work,
+            fresh=self.fresh,
+        )
         if (found := num_trained(trials)) < asked:
             self._note(
                 f"the search ended after {found} of {asked} candidates: it proposed only what had been trained before"
@@ -148,6 +155,9 @@ class Run:
         record = result_record(
             self.s, arms, winner, trials, command=self.command, seconds=self.ledger.seconds, notes=self.notes
         )
+        timed = [arm for arm in record.arms if arm.name in ("base", "uniform", record.winner)]
+        self.observer.stage("latency", ", ".join(arm.name for arm in timed), 0)
+        write_text(self.s.folder / LATENCY, latency_record(self.s, timed).to_json() + "\n")
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 

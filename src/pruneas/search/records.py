@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from pruneas.errors import RunError
 SEARCH = "search"
 """The origin of a candidate whose widths Optuna proposed; an anchor's origin is its generator's name."""
 
+PLAN, PLANNED = "plan", "planned"
+"""Attributes of the study, what somebody who joins has to know; and of a trial, its record as it was planned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
     trial with the same widths, whose training this one shares. `notes`: what else than the recipe its numbers depend
-    on."""
+    on; `parameters`: the numbers that the sampler gave."""
 
     number: int
     origin: str
@@ -33,6 +36,7 @@ class TrialRecord:
     images: int
     copied_from: int | None = None
     failure: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -41,6 +45,11 @@ class TrialRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
         return cls(**{**data, "curve": tuple(data["curve"]), "notes": tuple(data.get("notes", ()))})
+
+
+def task_of(number: int) -> str:
+    """The name of a trial among the leases, and of its training."""
+    return f"trial {number}"
 
 
 def trial_path(run: Path, number: int) -> Path:
@@ -56,8 +65,8 @@ def read_trials(run: Path) -> list[TrialRecord]:
             records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise RunError(
-                f"{path}: is not a trial's record ({error}); delete it and give the command again: the trial is "
-                "trained again, with the same widths and seed"
+                f"{path}: is not a trial's record ({error}); delete it and give the command again: it is written again "
+                "from the study"
             ) from error
     return records
 
