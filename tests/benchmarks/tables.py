@@ -223,7 +223,7 @@ def comparison_table(record: ComparisonRecord) -> str:
         "|" + "---|" * len(columns),
         *(_comparison_row(record, row) for row in record.rows),
     ]
-    others = [each for each in record.contrasts if each.question != "to uniform"]
+    others = [each for each in record.contrasts if each.question not in ("to uniform", "random to uniform")]
     told = [f"- {sentence}" for sentence in record.verdict]
     told += [f"- {each.sentence}." for each in others if each.word in ("better", "worse")]
     spread = "" if record.pooled_std is None else f"; spread of seeds {record.pooled_std * 100:.2f} points, pooled"
@@ -243,7 +243,7 @@ def comparison_table(record: ComparisonRecord) -> str:
 def _comparison_row(record: ComparisonRecord, row: RowRecord) -> str:
     seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in row.test_accuracies)
     spread = "" if row.std is None else f" ± {row.std * 100:.2f}"
-    contrast = record.contrast("to uniform", row.key)
+    contrast = record.to_uniform(row.key)
     difference = ""
     if contrast is not None and contrast.difference is not None and contrast.interval is not None:
         low, high = (bound * 100 for bound in contrast.interval)

@@ -122,6 +122,18 @@ def test_a_design_brought_along_is_held_against_what_was_found_here():
     assert words(found)["guided at 0.5, scratch-e"] == "better"
 
 
+def test_random_widths_are_a_question_apart_and_widen_no_others_intervals():
+    given = [row("uniform", "scratch-e", around(0.90)), row("l1", "scratch-e", around(0.91))]
+    alone = conclude(given)
+    found = conclude([*given, row("random", "scratch-e", around(0.85, spread=0.02))])
+    assert [each for each in found.contrasts if each.question == "to uniform"] == list(alone.contrasts)
+    assert (found.pooled_std, found.freedom) == (alone.pooled_std, alone.freedom)
+    (contrast,) = [each for each in found.contrasts if each.question == "random to uniform"]
+    pooled = np.sqrt((0.02**2 + 0.001**2) / 2)
+    assert contrast.difference == pytest.approx(-0.05)
+    assert contrast.interval[1] == pytest.approx(-0.05 + stats.t.ppf(0.975, 4) * pooled * np.sqrt(2 / 3), rel=1e-4)
+
+
 def test_a_single_row_answers_nothing():
     found = conclude([row("uniform", "scratch-e", around(0.9))])
     assert (found.contrasts, found.questions, found.verdict) == ((), (), ())

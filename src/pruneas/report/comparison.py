@@ -20,7 +20,9 @@ SCHEMA = 1
 Role = Literal["base", "uniform", "random", "generator", "transferred", "found"]
 Arm = Literal["unpruned", "fine-tuned", "scratch-e", "scratch-b", "ticket"]
 Word = Literal["better", "worse", "no difference seen", "the same", "cannot be told"]
-Question = Literal["to uniform", "scratch-b to fine-tuned", "ticket to scratch-e", "here to transferred"]
+Question = Literal[
+    "to uniform", "scratch-b to fine-tuned", "ticket to scratch-e", "here to transferred", "random to uniform"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,9 +194,9 @@ class ComparisonRecord:
 
     `asked` is what the command asked for. `bases` is 'each' where every seed has a base network of its own, from which
     the generators begin anew, and 'once' where all begin from one. `cap` is Scratch-B's, None without one. `verdict`
-    are sentences. `pooled_std` is the spread of seeds, over all rows, that intervals are made of, with `freedom`
-    degrees of freedom. `num_reused` of the `num_trainings` were taken over from other runs. `seconds` are those of all
-    sessions.
+    are sentences. `pooled_std` is the spread of seeds that intervals are made of, over all rows but those of random
+    widths (whose spread is that of widths, too), with `freedom` degrees of freedom. `num_reused` of the
+    `num_trainings` were taken over from other runs. `seconds` are those of all sessions.
     """
 
     schema: int = SCHEMA
@@ -245,6 +247,10 @@ class ComparisonRecord:
     def contrast(self, question: Question, row: str) -> ContrastRecord | None:
         """What a question says of a row, if it is asked of it."""
         return next((each for each in self.contrasts if (each.question, each.row) == (question, row)), None)
+
+    def to_uniform(self, row: str) -> ContrastRecord | None:
+        """How a row does against uniform scaling, if it is held against that."""
+        return self.contrast("to uniform", row) or self.contrast("random to uniform", row)
 
     def to_json(self) -> str:
         """JSON with each row's `mean` and `std` beside what `from_json` needs."""

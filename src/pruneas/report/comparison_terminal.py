@@ -84,7 +84,7 @@ def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
         for row in record.rows:
             if row.budget != budget:
                 continue
-            contrast = record.contrast("to uniform", row.key)
+            contrast = record.to_uniform(row.key)
             shown = "" if contrast is None else SHOWN[contrast.word]
             spread = "" if row.std is None else f" ± {percent(row.std)}"
             cells = [row.arm, f"{percent(row.mean)}{spread}", _numbers(contrast), shown]
@@ -103,8 +103,8 @@ def _caption(record: ComparisonRecord) -> Text:
     if record.pooled_std is not None:
         lines.append(
             f"vs uniform: points, with {100 * record.confidence:g} % intervals that hold for all rows at once (spread "
-            f"pooled over all rows: {percent(record.pooled_std)}), against uniform trained the same way (fine-tuned: "
-            "against Scratch-B)."
+            f"pooled over them: {percent(record.pooled_std)}; random widths apart, with a spread of their own), "
+            "against uniform trained the same way (fine-tuned: against Scratch-B)."
         )
     if (question := next((each for each in record.questions if each.name == "to uniform"), None)) is not None:
         if question.smallest_detectable is not None:
@@ -115,7 +115,7 @@ def _caption(record: ComparisonRecord) -> Text:
 def _questions(record: ComparisonRecord) -> Iterator[RenderableType]:
     """The questions beside that to uniform, each comparison a line."""
     for question in record.questions:
-        if question.name == "to uniform":
+        if question.name in ("to uniform", "random to uniform"):
             continue
         grid = _grid(question.name, "points", "", words=3)
         for each in record.contrasts:

@@ -1,14 +1,16 @@
-"""What the rows of a comparison show: four questions, each a family of differences that hold all at once.
+"""What the rows of a comparison show: five questions, each a family of differences that hold all at once.
 
 *To uniform*: each architecture against uniform scaling (masks: uniform sparsification) of the same budget that was
 trained the same way; fine-tuned ones against Scratch-B, which has the base network's compute, too. *Scratch-B to
 fine-tuned*: the paper's question. *Ticket to Scratch-E*: the base network's own initial weights against fresh ones.
-*Here to transferred*: the generators' architectures against the design that was brought along.
+*Here to transferred*: the generators' architectures against the design that was brought along. *Random to uniform*:
+widths drawn by lot, anew for each seed; the spread of those rows is that of widths, too, so they are a question apart,
+whose variance is pooled over them and uniform scaling alone, and take no part in the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ TEXTS: Mapping[Question, str] = {
     "scratch-b to fine-tuned": "fresh weights with the base network's compute against inherited, fine-tuned ones",
     "ticket to scratch-e": "the base network's own initial weights against fresh ones",
     "here to transferred": "what the generators found here against the design that was brought along",
+    "random to uniform": "widths drawn by lot, for each seed anew, against uniform scaling trained the same way",
 }
 UNIFORM_ARM: Mapping[Arm, tuple[Arm, ...]] = {
     "fine-tuned": ("scratch-b", "scratch-e"),
@@ -44,14 +47,14 @@ class Conclusions:
 
 def conclude(rows: Sequence[RowRecord]) -> Conclusions:
     """Answer all questions that these rows allow. Rows that are the same as others count once."""
-    samples = [row.test_accuracies for row in rows if row.same_as is None]
     contrasts: list[ContrastRecord] = []
     questions = []
     for question, text in TEXTS.items():
         pairs = list(_pairs(question, rows))
         if not pairs:
             continue
-        found = _contrasts(question, pairs, samples)
+        roles = ("random", "uniform") if question == "random to uniform" else None
+        found = _contrasts(question, pairs, _samples(rows, roles))
         numbers = [(each.interval[1] - each.interval[0]) / 2 for each in found if each.interval is not None]
         told = {tuple(map(_first, pair)) for pair, each in zip(pairs, found, strict=True) if each.interval is not None}
         contrasts += found
@@ -63,7 +66,7 @@ def conclude(rows: Sequence[RowRecord]) -> Conclusions:
                 smallest_detectable=min(numbers, default=None),
             )
         )
-    spread = [np.asarray(sample) for sample in samples if len(sample) > 1]
+    spread = [np.asarray(sample) for sample in _samples(rows) if len(sample) > 1]
     freedom = sum(len(sample) - 1 for sample in spread)
     squares = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in spread)
     return Conclusions(
@@ -75,6 +78,15 @@ def conclude(rows: Sequence[RowRecord]) -> Conclusions:
     )
 
 
+def _samples(rows: Sequence[RowRecord], roles: Collection[str] | None = None) -> list[tuple[float, ...]]:
+    """What variance is pooled over: rows of these roles, by default of all but random widths, each training once."""
+    return [
+        row.test_accuracies
+        for row in rows
+        if row.same_as is None and (row.role != "random" if roles is None else row.role in roles)
+    ]
+
+
 Pair = tuple[RowRecord, RowRecord]
 """A row and its control."""
 
@@ -83,7 +95,9 @@ def _pairs(question: Question, rows: Sequence[RowRecord]) -> Iterator[Pair]:
     there = {(row.name, row.budget, row.arm, row.masked): row for row in rows}
     for row in rows:
         alike = [r for r in rows if (r.budget, r.masked) == (row.budget, row.masked)]
-        if question == "to uniform" and row.role not in ("base", "uniform"):
+        if row.role not in ("base", "uniform") and question == (
+            "random to uniform" if row.role == "random" else "to uniform"
+        ):
             uniform = {r.arm: r for r in alike if r.role == "uniform"}
             if (arm := next((arm for arm in UNIFORM_ARM[row.arm] if arm in uniform), None)) is not None:
                 yield row, uniform[arm]
@@ -152,6 +166,7 @@ _NAMES: Mapping[Question, str] = {
     "scratch-b to fine-tuned": "Scratch-B against fine-tuning",
     "ticket to scratch-e": "The base network's initial weights against fresh ones",
     "here to transferred": "Found here against transferred",
+    "random to uniform": "Random widths against uniform scaling",
 }
 
 
