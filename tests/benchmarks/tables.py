@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pruneas.report.comparison import ComparisonRecord, RowRecord
+from pruneas.report.numbers import count
 from pruneas.report.records import ArmRecord, ResultRecord
 
 HERE = Path(__file__).parent
@@ -30,6 +32,8 @@ def table(name: str) -> str:
     if name == "generators":
         return _generators([json.loads(file.read_text(encoding="utf-8")) for file in GENERATORS.glob("*.json")])
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
+    if name == "comparison":
+        return comparison_table(ComparisonRecord.from_json(text))
     tables = {"pricing": _pricing, "tracing": _tracing, "training": _training, "scaling": _scaling}
     measured = tables.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
@@ -207,6 +211,52 @@ def _row(arm: ArmRecord) -> str:
     return (
         f"| {name} | {' '.join(map(str, arm.widths.values()))} | {arm.flops / 1e6:.2f} M, {arm.flops_share:.1%} "
         f"| {arm.params / 1e3:.0f} k | {arm.mean * 100:.2f}{spread} ({seeds}) | {difference} |"
+    )
+
+
+def comparison_table(record: ComparisonRecord) -> str:
+    """Every architecture and arm with cost, test accuracy, difference and compute; then the verdict."""
+    head = "budget|architecture|arm|FLOPs|params|test accuracy, mean (seeds)|to uniform, points (95 % interval)"
+    columns = [*head.split("|"), "epochs", "training FLOPs", "before it"]
+    rows = [
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(_comparison_row(record, row) for row in record.rows),
+    ]
+    others = [each for each in record.contrasts if each.question not in ("to uniform", "random to uniform")]
+    told = [f"- {sentence}" for sentence in record.verdict]
+    told += [f"- {each.sentence}." for each in others if each.word in ("better", "worse")]
+    spread = "" if record.pooled_std is None else f"; spread of seeds {record.pooled_std * 100:.2f} points, pooled"
+    error = max(row.test_sampling_error for row in record.rows)
+    data = record.data
+    how = (
+        f"{data.training:,} training, {data.validation:,} validation and {data.test:,} test images; {record.epochs} "
+        f"epochs{spread}; error that comes of the test set's size {error * 100:.2f} at most. Training FLOPs: three "
+        "times those of its images, with all three rates of fine-tuning; before it: what it took to know the "
+        f"architecture, and inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on "
+        f"{record.hardware}; "
+        f"torch {record.versions['torch']}, seed {record.seed}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + "\n".join(told) + "\n\n" + how
+
+
+def _comparison_row(record: ComparisonRecord, row: RowRecord) -> str:
+    seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in row.test_accuracies)
+    spread = "" if row.std is None else f" ± {row.std * 100:.2f}"
+    contrast = record.to_uniform(row.key)
+    difference = ""
+    if contrast is not None and contrast.difference is not None and contrast.interval is not None:
+        low, high = (bound * 100 for bound in contrast.interval)
+        difference = f"{contrast.difference * 100:+.2f} ({low:+.2f} to {high:+.2f})"
+        difference = f"**{difference}**" if contrast.word in ("better", "worse") else difference
+    elif contrast is not None:
+        difference = contrast.word
+    least, most = min(row.epochs), max(row.epochs)
+    return (
+        f"| {row.budget or ''} | {row.name}{' (masks)' if row.masked else ''} | {row.arm} "
+        f"| {row.flops / 1e6:.2f} M, {row.flops_share:.1%} | {row.params / 1e3:.0f} k "
+        f"| {row.mean * 100:.2f}{spread} ({seeds}) | {difference} | {least if least == most else f'{least}-{most}'} "
+        f"| {count(round(row.own.flops))} | {count(round(row.before.flops)) if row.before.flops else ''} |"
     )
 
 

@@ -151,7 +151,7 @@ class ResultRecord:
             derived = {"mean", "std"}  # they follow from the accuracies
             arms = [a if not isinstance(a, dict) else {k: a[k] for k in a.keys() - derived} for a in data["arms"]]
             data = data | {"arms": arms}
-        return _read(cls, data, "result")  # type: ignore[no-any-return]
+        return read_value(cls, data, "result")  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,7 @@ class NetworkRecord:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
-        return _read(cls, _versioned(text), "network")  # type: ignore[no-any-return]
+        return read_value(cls, _versioned(text), "network")  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,7 @@ class LatencyRecord:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
-        return _read(cls, _versioned(text), "latency")  # type: ignore[no-any-return]
+        return read_value(cls, _versioned(text), "latency")  # type: ignore[no-any-return]
 
 
 def _versioned(text: str) -> dict[str, Any]:
@@ -253,8 +253,11 @@ def _versioned(text: str) -> dict[str, Any]:
     return data
 
 
-def _read(kind: Any, value: Any, place: str) -> Any:
-    """The value as that type; JSON's lists become tuples, its objects dataclasses."""
+def read_value(kind: Any, value: Any, place: str) -> Any:
+    """The value as that type; JSON's lists become tuples, its objects dataclasses. `place` begins complaints.
+
+    Raises ValueError naming the first field that is missing, unknown or of the wrong type.
+    """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{place}: must be an object, found {_found(value)}")
@@ -265,7 +268,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             raise ValueError(f"{place}: {', '.join(missing)}: missing")
         if unknown := sorted(value.keys() - hints.keys()):
             raise ValueError(f"{place}: {', '.join(unknown)}: not a field")
-        read = {name: _read(hints[name], inner, f"{place}.{name}") for name, inner in value.items()}
+        read = {name: read_value(hints[name], inner, f"{place}.{name}") for name, inner in value.items()}
         try:
             return kind(**read)  # type: ignore[operator]
         except ValueError as error:
@@ -273,7 +276,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else _read(inner, value, place)
+        return None if value is None else read_value(inner, value, place)
     if origin is Literal:
         if value not in arguments:
             raise ValueError(f"{place}: must be one of {', '.join(map(repr, arguments))}, found {_found(value)}")
@@ -282,11 +285,11 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
             raise ValueError(f"{place}: must be a list, found {_found(value)}")
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_read(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(read_value(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if origin is Mapping:
         if not isinstance(value, dict):
             raise ValueError(f"{place}: must be an object, found {_found(value)}")
-        return {key: _read(arguments[1], inner, f"{place}.{key}") for key, inner in value.items()}
+        return {key: read_value(arguments[1], inner, f"{place}.{key}") for key, inner in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -11,6 +11,7 @@ runs/<name>/
   best/                      architecture.json and weights.safetensors of the winner
   network.json               the base network: its layers' cost, what cannot change and why
   result.json                the final table as values
+  comparison/                a comparison of its architecture and its generators', see run/compare.py
   latency.json               how long the base network, uniform scaling and the winner take on this machine
   report.html                all of it to be looked at
 """
@@ -52,7 +53,7 @@ FILES = (
     "study.db-shm",
     "study.db-journal",
 )
-OURS = {*FOLDERS, *FILES, "export", "artifacts"}
+OURS = {*FOLDERS, *FILES, "export", "artifacts", "comparison"}
 """What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""
