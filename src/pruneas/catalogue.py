@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 GENERATORS: Mapping[str, str] = {
     "uniform": "the same share of every layer: the baseline",
     "random": "random widths and channels: a baseline",
+    "uniform-sparsity": "masks drawn with the same probability everywhere: the baseline of masks",
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
     "fpgm": "distances to the other filters of a layer, compared over the whole network (He 2019)",
     "taylor": "first-order change of the loss without a channel, over the whole network (Molchanov 2019)",
@@ -29,6 +30,7 @@ IMAGES = "a number above 0"
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "uniform": {},
     "random": {},
+    "uniform-sparsity": {},
     "l1": {"layer": LAYER},
     "fpgm": {"layer": LAYER},
     "taylor": {"images": IMAGES},

@@ -86,6 +86,25 @@ def test_what_is_missing_on_the_disk_is_told_before_torch_is_loaded(tmp_path):
     assert f"--weights: there is no file '{tmp_path}/no.pth'" in found.stderr
 
 
+def test_a_comparison_of_a_run_takes_the_runs_own_settings():
+    found = invoke("compare", "runs/x", "--space", "digits", "--epochs", "3", "--device", "cpu")
+    assert found.exit_code == 2
+    assert found.stderr.splitlines() == [
+        "pruneas: 2 things are wrong:",
+        "  --space: must be left out: the run's own is taken",
+        "  --epochs: must be left out: the run's own is taken",
+    ]
+    assert invoke("compare", "runs/x").stderr == "pruneas: runs/x: there is no such run\n"
+
+
+def test_arms_and_generators_of_a_comparison_are_known_before_torch_is_loaded():
+    found = invoke("compare", "--arms", "scratch-x", "--generators", "l2")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "--generators: there is no generator called 'l2'" in found.stderr
+    found = invoke("compare", "--arms", "scratch-x", "--generators", "l1")
+    assert "there is no arm called 'scratch-x'; there are unpruned, fine-tuned, scratch-e, " in found.stderr
+
+
 def test_a_shape_that_is_none_is_told():
     found = invoke("search", "--input", "3,x")
     assert found.exit_code == 2

@@ -12,6 +12,7 @@ import sys
 
 import typer
 
+from pruneas.cli.compare import compare
 from pruneas.cli.dashboard import dashboard
 from pruneas.cli.export import export
 from pruneas.cli.failures import told
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (search, worker, inspect, generate, train, report, export, dashboard, spaces, presets):
+for command in (search, worker, inspect, generate, train, compare, report, export, dashboard, spaces, presets):
     app.command()(told(command))
 
 

@@ -16,11 +16,11 @@ from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.records import Role
 from pruneas.report.run import trial_name
-from pruneas.run.folder import BEST, NETWORK, RESULT, read_json
+from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT, read_json
 from pruneas.run.generation import Generation
 from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.record import Arm, latency_record, network_record, result_record
 from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
@@ -155,6 +155,9 @@ class Run:
         record = result_record(
             self.s, arms, winner, trials, command=self.command, seconds=self.ledger.seconds, notes=self.notes
         )
+        timed = [arm for arm in record.arms if arm.name in ("base", "uniform", record.winner)]
+        self.observer.stage("latency", ", ".join(arm.name for arm in timed), 0)
+        write_text(self.s.folder / LATENCY, latency_record(self.s, timed).to_json() + "\n")
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 
