@@ -21,6 +21,7 @@ from pruneas.cost.count import count
 from pruneas.networks.weights import read_weights
 from pruneas.report.records import ResultRecord
 from pruneas.search.records import read_trials
+from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
 from pruneas.training import DataSource, evaluate
 from tests.nets import image
@@ -60,7 +61,7 @@ def test_every_arm_costs_what_is_said_and_is_inside_the_budget(finished):
 
 
 def test_the_records_of_the_trials_are_the_study(finished):
-    trials = open_study(finished.folder / "study.db").get_trials()
+    trials = open_study(connect(address(finished.folder / "study.db"))).get_trials()
     records = read_trials(finished.folder)
     assert [trial.value for trial in trials] == [record.accuracy for record in records]
     for trial, record in zip(trials, records, strict=True):

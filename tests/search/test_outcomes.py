@@ -12,9 +12,10 @@ from torch import nn
 from pruneas.errors import DataError
 from pruneas.progress import Silent
 from pruneas.search.records import read_trials
+from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
-from pruneas.training import DataSource, Pool, Recipe
-from tests.tiny import Givens
+from pruneas.training import DataSource, Pool, Recipe, pool
+from tests.tiny import Givens, led
 from tests.training.test_memory import TOO_MUCH
 
 DIGITS = DataSource(source="digits", shape=(1, 8, 8), training=60, validation=40)
@@ -38,18 +39,21 @@ class Watch(Silent):
 
 def searched(givens, folder, watch, **changes):
     search = givens.search(folder, **{"data": DIGITS, "recipe": RECIPE, "num_trials": 3, **changes})
-    with Pool(workers=2, threads=1) as pool:
-        return search.run(pool, watch, lambda images: None)
+    with Pool(workers=2, threads=1) as workers:
+        return led(search, workers, watch)
 
 
-def test_a_training_that_is_killed_is_a_failed_trial_and_the_search_goes_on(givens, tmp_path):
+def test_a_training_that_is_killed_again_and_again_is_a_failed_trial_and_the_search_goes_on(
+    givens, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pool, "MOST_LIVES", 2)
     watch = Watch(victim="trial 1")
     # Its first epoch has it killed, long before the others are done.
     found = searched(givens, tmp_path, watch, recipe=replace(RECIPE, epochs=100), num_trials=3)
     assert [record.failure for record in found] == [None, "was killed by signal 9, SIGKILL (out of memory?)", None]
     assert [record.accuracy is None for record in found] == [False, True, False]
     assert read_trials(tmp_path) == found
-    states = [trial.state.name for trial in open_study(tmp_path / "study.db").get_trials()]
+    states = [trial.state.name for trial in open_study(connect(address(tmp_path / "study.db"))).get_trials()]
     assert states == ["COMPLETE", "FAIL", "COMPLETE"]
     assert watch.notes == ["trial 1 failed: was killed by signal 9, SIGKILL (out of memory?)"]
 
