@@ -74,7 +74,7 @@ class Row:
     epochs: int
     training_images: int
     seeds: list[int]
-    hardware: dict[str, Any]
+    hardware: str
     versions: dict[str, str]
 
 
@@ -158,8 +158,8 @@ def _trained(
         epochs=len(chosen[0].epochs),
         training_images=len(setting.data.train),
         seeds=seeds,
-        hardware=dict(hardware(setting.device, setting.workers, setting.space.compute.threads)),
-        versions=dict(versions()),
+        hardware=hardware(setting.device, setting.workers, setting.space.compute.threads),
+        versions=versions(),
     )
 
 

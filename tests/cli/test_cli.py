@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from pruneas.cli import app
 from pruneas.cli.failures import command_again, system_failure, told
 from pruneas.errors import RunError, SpaceError, TrainingError
+from pruneas.preset import presets
 
 
 def pruneas(*arguments, **more):
@@ -48,8 +50,15 @@ def test_help_and_mistakes_are_answered_at_once(arguments, code):
 
 def test_every_command_is_listed():
     text = invoke("--help").stdout
-    for name in ("search", "inspect", "report", "export", "dashboard", "spaces"):
+    for name in ("search", "inspect", "report", "export", "dashboard", "spaces", "presets"):
         assert name in text
+
+
+def test_presets_lists_each_with_what_it_is():
+    found = invoke("presets")
+    assert found.exit_code == 0
+    assert len(found.stdout.splitlines()) == len(presets())
+    assert re.search(r"^preset:vgg16-a +VGG-16 for CIFAR.*Li 2017", found.stdout, re.MULTILINE)
 
 
 def test_spaces_lists_each_with_its_first_line():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pruneas.generators import Task
+from pruneas.generators import METHODS, Task
 from pruneas.generators.readers import captured, kernels, random_places, readers_of, rows, windows
 
 Tasks = Callable[..., Task]
@@ -107,3 +107,10 @@ def test_readers_are_the_layers_that_take_a_groups_channels(
     given = task(name)
     found = next(each for each in given.structure.groups if each.name == group)
     assert readers_of(given.structure, found, given.network()) == expected
+
+
+@pytest.mark.parametrize("method", ["thinet", "regression"])
+def test_a_group_that_nothing_reads_is_told(task: Tasks, method: str) -> None:
+    assert METHODS[method](task("Chain")).notes == ()
+    (note,) = METHODS[method](task("Upsampled")).notes
+    assert "by their L1 norm" in note and "a.0" in note

@@ -81,3 +81,18 @@ def test_options_and_sources_have_a_folder_of_their_own(tmp_path, monkeypatch):
     assert len(list((tmp_path / "runs").iterdir())) == 2
     generate(plain, "uniform", budgets=["0.7"], command="test", observer=Silent())
     assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_other_sources_in_the_same_folder_give_another_answer(tmp_path):
+    first = given(tmp_path, "l1", budgets=["0.7"], out=tmp_path / "a.json")["0.7"]
+    second = given(tmp_path, "random", budgets=["0.5"], out=tmp_path / "b.json")["0.5"]
+    record = tmp_path / "run" / "generators" / "guided@0.6.json"
+
+    def learned(source):
+        given(tmp_path, "guided", budgets=["0.6"], sources=[Architecture.load(source)])
+        return record.read_bytes()
+
+    found = learned(first)
+    made = record.stat().st_mtime_ns
+    assert learned(first) == found and record.stat().st_mtime_ns == made
+    assert learned(second) != found

@@ -19,7 +19,7 @@ from pruneas.cli.generate import generate
 from pruneas.cli.inspect import inspect
 from pruneas.cli.report import report
 from pruneas.cli.search import search
-from pruneas.cli.spaces import spaces
+from pruneas.cli.spaces import presets, spaces
 from pruneas.cli.train import train
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (search, inspect, generate, train, report, export, dashboard, spaces):
+for command in (search, inspect, generate, train, report, export, dashboard, spaces, presets):
     app.command()(told(command))
 
 

@@ -145,6 +145,7 @@ class Generated:
     where the method makes some of its own; without it the fine-tuned arm inherits what `keep` says. `masks` are of the
     base network's weights by name, True where a weight stays: an architecture of its own beside the widths, whose cost
     (`cost/masked.py`) is inside the budget, too, but never to be ranked with that of widths.
+    `notes` are what whoever uses the architecture has to know: where the method could not do what it is named for.
     """
 
     widths: Widths
@@ -153,6 +154,7 @@ class Generated:
     ranking: Ranking | None = None
     state: Mapping[str, torch.Tensor] | None = None
     masks: Masks | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

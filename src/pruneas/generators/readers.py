@@ -2,14 +2,14 @@
 
 ThiNet and channel regression choose channels by what the next layer makes of them. Readers are convolutions (grouped
 ones, too) and linear layers. A transposed convolution, attention's packed projections and a functional call with a
-weight of its own are none: a group that nothing else reads keeps its strongest filters by their L1 norm, and the
-weights that read it stay as they are.
+weight of its own are none: a group that nothing else reads keeps its strongest filters by their L1 norm, the weights
+that read it stay as they are, and a note says so.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,14 @@ def readers_of(structure: Structure, group: Group, network: nn.Module) -> dict[s
         if type(module) in LAYERS and weight in weights:
             found[weight].append(name)
     return dict(found)
+
+
+def notes_on(unread: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of groups that no reader said anything about."""
+    if not unread:
+        return ()
+    names = ", ".join(unread[:4]) + (", ..." if len(unread) > 4 else "")
+    return (f"no convolution or linear layer that was reached reads {names}: filters stay there by their L1 norm",)
 
 
 def position_of(structure: Structure, group: Group, weight: str) -> npt.NDArray[np.int64]:

@@ -38,6 +38,7 @@ from pruneas.generators.readers import (
     BATCH,
     captured,
     kernels,
+    notes_on,
     position_of,
     random_places,
     readers_of,
@@ -80,13 +81,16 @@ def generate(task: Task) -> Generated:
     state: dict[str, Tensor] = dict(task.state)
     keep: dict[str, Sequence[int]] = {name: range(width) for name, width in structure.widths.items()}
     scores: dict[str, Scores] = {}
+    unread: list[str] = []
     for group in structure.groups:
         scores[group.name] = filter_scores(structure, group, task.state, norms)
         if widths[group.name] == group.width:
             continue
         sums = reader_sums(task, group, base, state, keep)
         gram, moment = contributions(task, group, sums)
-        if gram.any():
+        if not gram.any():
+            unread.append(group.name)
+        else:
             scores[group.name] = np.abs(select(gram, moment, widths[group.name])[0])
         keep[group.name] = strongest(scores[group.name], widths[group.name])
         indices = surviving(structure, keep)
@@ -99,7 +103,8 @@ def generate(task: Task) -> Generated:
                 state = with_tensor(structure, state, structure.aliases.get(each.bias, each.bias), bias)
     ranking = Ranking(scores=scores, scope="layer")
     found, kept = task.walk(ranking)
-    return Generated(widths=found, keep=kept, ranking=ranking, state=inherit(structure, state, kept))
+    state = inherit(structure, state, kept)
+    return Generated(widths=found, keep=kept, ranking=ranking, state=state, notes=notes_on(unread))
 
 
 def reader_sums(task: Task, group: Group, base: nn.Module, state: Mapping[str, Tensor], keep: Keep) -> dict[str, Sums]:

@@ -31,6 +31,7 @@ from pruneas.generators.readers import (
     BATCH,
     captured,
     kernels,
+    notes_on,
     position_of,
     random_places,
     readers_of,
@@ -60,7 +61,9 @@ def generate(task: Task) -> Generated:
             weight = state[name]
             factors = torch.from_numpy(of_index).to(weight).reshape(-1, *(1,) * (weight.ndim - 2))
             state = with_tensor(structure, state, name, weight * factors)
-    return Generated(widths=widths, keep=keep, ranking=ranking, state=inherit(structure, state, keep))
+    unread = [name for name in task.changing if not _together(grams[name]).any()]
+    state = inherit(structure, state, keep)
+    return Generated(widths=widths, keep=keep, ranking=ranking, state=state, notes=notes_on(unread))
 
 
 def reader_grams(task: Task) -> dict[str, dict[str, Gram]]:
@@ -109,12 +112,17 @@ def scales(gram: Gram, kept: Sequence[int]) -> npt.NDArray[np.float64]:
 
 def _scores(task: Task, group: Group, grams: Mapping[str, Gram]) -> Scores:
     """When each channel goes, or its filters' L1 norm where no reader says anything. Shape (width,)."""
-    gram = np.sum([*grams.values(), np.zeros((group.width, group.width))], axis=0)
+    gram = _together(grams)
     if not gram.any():
         return filter_scores(task.structure, group, task.state or {}, norms)
     scores = np.empty(group.width)
     scores[removal_order(gram)] = np.arange(group.width)
     return scores
+
+
+def _together(grams: Mapping[str, Gram]) -> Gram:
+    """The Gram matrix of all rows in all readers: zero where there are none."""
+    return sum(grams.values(), start=np.zeros((1, 1)))
 
 
 def _contributions(module: torch.nn.Module, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

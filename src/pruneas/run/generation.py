@@ -89,6 +89,13 @@ class Generation:
         """The file of the base network's architecture with the method's masks, where it gave some."""
         return self.s.folder / "generators" / masked_name(method, target)
 
+    def notes(self) -> list[str]:
+        """What whoever uses what the methods gave has to know: which were left out, and what others had to leave."""
+        told = [f"generator {name} left out: {failure}" for name, failure in self.failures().items()]
+        for target in self.targets:
+            told += [f"generator {r.method}: {note}" for r in self.records(target) for note in r.notes]
+        return list(dict.fromkeys(told))
+
     def failures(self) -> dict[str, str]:
         """Why methods were left out."""
         paths = {method.name: self._failure_path(method.name) for method in self.s.methods}
@@ -100,13 +107,17 @@ class Generation:
     def _failure_path(self, method: str) -> Path:
         return self.s.folder / "generators" / f"{method}.failure.json"
 
+    def _is_there(self, method: str, target: str) -> bool:
+        path = self._path(method, target)
+        return path.exists() and GeneratorRecord.read(path).asked == self._proposal(method, None).asked
+
     def _missing(self) -> tuple[bool, list[Method]]:
         """Whether the base network has to be trained, and the methods that have not been run for every target."""
         missing = [
             method
             for method in self.s.methods
             if not self._failure_path(method.name).exists()
-            and not all(self._path(method.name, target).exists() for target in self.targets)
+            and not all(self._is_there(method.name, target) for target in self.targets)
         ]
         needs_base = self.s.given is None and any("weights" in method.needs for method in missing)
         record = self.s.folder / "base" / "record.json"
@@ -168,23 +179,26 @@ class Generation:
         return Job(key=BASE, function=train, arguments={"training": training})
 
     def _proposal_job(self, method: Method, weights: Path | None) -> Job:
-        proposal = Proposal(
-            method=method.name,
+        proposal = self._proposal(method.name, weights)
+        return Job(key=method.name, function=propose, arguments={"proposal": proposal})
+
+    def _proposal(self, method: str, weights: Path | None) -> Proposal:
+        return Proposal(
+            method=method,
             targets=self.targets,
             structure=self.s.structure,
             model=self.s.model,
             legal=self.s.legal,
             data=self.s.source,
             recipe=self.s.recipe,
-            seed=derive(self.s.space.compute.seed, "generator", method.name),
+            seed=derive(self.s.space.compute.seed, "generator", method),
             device=self.s.device,
             weights=weights,
             folder=self.s.folder / "generators",
             sources=self.sources,
             masks=self.masks,
-            options=self.s.space.generators.options.get(method.name, {}),
+            options=self.s.space.generators.options.get(method, {}),
         )
-        return Job(key=method.name, function=propose, arguments={"proposal": proposal})
 
 
 def _failure(path: Path) -> str:

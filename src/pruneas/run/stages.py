@@ -50,8 +50,8 @@ class Run:
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
             self.generation.run(pool, self.ledger)
-            for name, failure in self.generation.failures().items():
-                self._note(f"generator {name} left out: {failure}")
+            for note in self.generation.notes():
+                self._note(note)
             generated = self.generation.records("")
             self.observer.anchors({r.method: r.widths for r in generated}, self.s.structure.widths)
             trials = self._search(pool, generated)

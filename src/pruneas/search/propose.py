@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +60,12 @@ class Proposal:
     masks: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, float | int | str | bool]
 
+    @property
+    def asked(self) -> str:
+        """Stands for the options and the sources: a record that was made with others is not the answer to this one."""
+        asked = [sorted(self.options.items()), [source.to_json() for source in self.sources]]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorRecord:
@@ -68,6 +75,7 @@ class GeneratorRecord:
     method, for all targets of one proposal together; the base network's training is in neither. `weights` names the
     file with weights of the method's own. `mask` is the SHA-256 of its file of masks, if it gave some; what the base
     network costs with them on is `masked_flops` and `masked_params`, not to be ranked with `flops` and `params`.
+    `notes` are the method's. `asked` stands for the options and sources that it was run with.
     """
 
     method: str
@@ -85,6 +93,8 @@ class GeneratorRecord:
     mask: str | None = None
     masked_flops: int | None = None
     masked_params: int | None = None
+    notes: tuple[str, ...] = ()
+    asked: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -194,6 +204,8 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             images=images,
             seconds=seconds,
             **_saved_masks(proposal, name, found),
+            notes=found.notes,
+            asked=proposal.asked,
         )
         for name, (model, found) in results.items()
     }
