@@ -18,8 +18,12 @@ from pruneas.cost.model import CostModel
 from pruneas.cost.projection import limit, uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.networks import make
+from pruneas.progress import Silent
+from pruneas.search.storage import address
+from pruneas.search.study import STUDY
 from pruneas.search.train import TrainingRecord
 from pruneas.search.trials import Search
+from pruneas.search.worker import Place, lead
 from pruneas.structure.build import structure_of
 from pruneas.training import DataSource, Outcome, Recipe
 from tests.nets import image
@@ -125,8 +129,13 @@ class FakePool:
     num_trained: int = 0
     workers: int = 1
 
-    def run(self, jobs, on_message=None):
+    def run(self, jobs, on_message=None, pulse=None):
         for job in jobs:
+            if pulse is not None:
+                pulse()
+            if job is None:
+                time.sleep(0.01)
+                continue
             if self.num_trained == self.crash_after:
                 raise KeyboardInterrupt
             training = job.arguments["training"]
@@ -194,8 +203,14 @@ class Givens:
             "num_trials": 6,
             "sampler": "random",
             "seed": 0,
-            "device": "cpu",
+            "devices": ("cpu",),
             "workers": 2,
             "folder": folder,
         }
         return Search(**{**values, **changes})
+
+
+def led(search: Search, pool=None, observer=None, *, lease: float = 60.0, **more):
+    """The search, done with its study in its folder."""
+    place = Place(url=address(search.folder / "study.db"), study=STUDY, lease=lease)
+    return lead(search, place, {}, pool or FakePool(), observer or Silent(), lambda images: None, **more)

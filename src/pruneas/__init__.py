@@ -14,6 +14,7 @@ Importing this is cheap: torch and Optuna are loaded when they are first needed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pruneas import search as _search_package  # noqa: F401
 from pruneas.architecture import Architecture, Budget, Input, Reference
 from pruneas.errors import PruneasError
+from pruneas.passwords import without_passwords
 from pruneas.preset import presets
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def search(
     run: str | Path | None = None,
     fresh: bool = False,
     download: bool = False,
+    storage: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -56,6 +59,7 @@ def search(
         run: the run's folder; by default one in runs/ named after the settings. Given again, the run goes on.
         fresh: begin anew in that folder.
         download: fetch missing images.
+        storage: the URL of a database in place of the folder's study.db, for workers on other machines.
         overrides: single values of the space by dotted key: `{"network.reference": "torchvision:resnet18"}`.
         observer: what is told of the progress; by default plain lines on stderr.
     """
@@ -65,13 +69,14 @@ def search(
 
     given = dict(overrides or {}) | ({} if budget is None else {"budget": budget})
     chosen = Space.load(space, given, spelling={})
-    arguments = {"budget": budget, "space": str(space), "overrides": dict(overrides or {})}
+    known = None if storage is None else without_passwords(storage)
+    arguments = {"budget": budget, "space": str(space), "storage": known, "overrides": dict(overrides or {})}
     command = f"pruneas.search({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}))})"
     folder = None if run is None else Path(run)
-    if observer is not None:
-        return run_search(chosen, run=folder, fresh=fresh, download=download, command=command, observer=observer)
-    with PlainLines() as lines:
-        return run_search(chosen, run=folder, fresh=fresh, download=download, command=command, observer=lines)
+    with contextlib.nullcontext(observer) if observer is not None else PlainLines() as told:
+        return run_search(
+            chosen, run=folder, fresh=fresh, download=download, command=command, observer=told, storage=storage
+        )
 
 
 def load(run: str | Path) -> SearchResult:

@@ -13,6 +13,7 @@ import typer
 
 from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
+from pruneas.passwords import without_passwords
 from pruneas.progress import Silent
 
 if TYPE_CHECKING:
@@ -56,6 +57,20 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="The run's folder. \\[runs/SPACE-BUDGET-HASH]", rich_help_panel=RUN)
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep the study in a database that other machines reach: postgresql://USER@HOST/DATABASE.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    lease: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, help="A worker unheard of for so long loses its trial.", rich_help_panel=RUN
+        ),
+    ] = 120.0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of going on with an earlier run.", rich_help_panel=RUN)
     ] = False,
@@ -114,9 +129,18 @@ def search(
 
     from pruneas.run import search as run_search
 
-    command = shlex.join(["pruneas", *sys.argv[1:]])
+    command = without_passwords(shlex.join(["pruneas", *sys.argv[1:]]))
     with view(quiet) as observer:
-        result = run_search(chosen, run=run, fresh=fresh, download=download, command=command, observer=observer)
+        result = run_search(
+            chosen,
+            run=run,
+            fresh=fresh,
+            download=download,
+            command=command,
+            observer=observer,
+            storage=storage,
+            lease=lease,
+        )
     print_result(result.record, result.folder, as_json=as_json)
 
 

@@ -17,31 +17,35 @@ from pruneas.progress import Observer
 from pruneas.report.records import Role
 from pruneas.run.folder import BEST, RESULT
 from pruneas.run.generation import Generation
+from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
 from pruneas.run.record import Arm, result_record
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.storage import shown
 from pruneas.search.train import (
     Epoch,
     TrainingRecord,
     images_per_epoch,
 )
-from pruneas.search.trials import Search
+from pruneas.search.worker import Place, lead
 from pruneas.structure.build import describe
 from pruneas.training import Pool
 
 
 class Run:
-    """One run on its way through its stages."""
+    """One run on its way through its stages. `fresh`: its study is begun anew, wherever it is kept."""
 
-    def __init__(self, setting: Setting, command: str, observer: Observer) -> None:
-        self.s = setting
+    def __init__(
+        self, setting: Setting, place: Place, command: str, observer: Observer, *, fresh: bool = False
+    ) -> None:
+        self.s, self.place, self.fresh = setting, place, fresh
         self.command = command
         self.observer = observer
         self.notes = list(setting.notes)
-        facts = {"command": command, **setting.facts()}
+        facts = {"command": command, **setting.facts(), "storage": shown(place.url), "study": place.study}
         check_givens(setting.folder, facts)
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
@@ -96,23 +100,17 @@ class Run:
         epochs = f"{self.s.trial_recipe.epochs} of {self.s.recipe.epochs} epochs each"
         self.observer.stage("search", epochs, missing)
         self.ledger.begin("search", self._images(missing, self.s.trial_recipe.epochs))
-        trials = Search(
-            structure=self.s.structure,
-            model=self.s.model,
-            legal=self.s.legal,
-            most=self.s.most,
-            quantity=self.s.budget.quantity,
-            # A search of widths cannot begin with an architecture that is small for its missing branches.
-            anchors={r.method: self.s.model.vector(r.widths) for r in generated if not r.removed},
-            data=self.s.source,
-            recipe=self.s.trial_recipe,
-            num_trials=asked,
-            sampler=self.s.space.search.sampler,
-            seed=self.s.space.compute.seed,
-            device=self.s.device,
-            workers=self.s.workers,
-            folder=self.s.folder,
-        ).run(pool, self.observer, self.ledger.work)
+        # A search of widths cannot begin with an architecture that is small for its missing branches.
+        anchors = {r.method: r.widths for r in generated if not r.removed}
+        trials = lead(
+            search_of(self.s, anchors, self.s.folder),
+            self.place,
+            plan_of(self.s, anchors, self.place.lease),
+            pool,
+            self.observer,
+            self.ledger.work,
+            fresh=self.fresh,
+        )
         if (found := num_trained(trials)) < asked:
             self._note(
                 f"the search ended after {found} of {asked} candidates: it proposed only what had been trained before"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ SEARCH = "search"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
-    trial with the same widths, whose training this one shares."""
+    trial with the same widths, whose training this one shares; `parameters` are the numbers that the sampler gave."""
 
     number: int
     origin: str
@@ -32,6 +32,7 @@ class TrialRecord:
     images: int
     copied_from: int | None = None
     failure: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve)}
@@ -54,8 +55,8 @@ def read_trials(run: Path) -> list[TrialRecord]:
             records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise RunError(
-                f"{path}: is not a trial's record ({error}); delete it and give the command again: the trial is "
-                "trained again, with the same widths and seed"
+                f"{path}: is not a trial's record ({error}); delete it and give the command again: it is written again "
+                "from the study"
             ) from error
     return records
 

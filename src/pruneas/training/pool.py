@@ -1,6 +1,7 @@
 """Runs functions in processes of their own, several at a time.
 
-A fresh process for every job gives its memory back, and one that is killed takes no other with it. Imports are paid
+A fresh process for every job gives its memory back, and one that is killed takes no other with it: the job is begun
+anew, as long as it gets further than before, or has not been killed too often. Imports are paid
 once: children are forked from a server that has torch loaded (where the platform can, else spawned). A job's arguments
 and results are pickled by value and travel over a pipe; nothing is shared.
 """
@@ -13,7 +14,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -26,6 +27,10 @@ from pruneas.errors import PruneasError
 PRELOADED = ["torch", "torchvision", "fvcore.nn", "sklearn.datasets"]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECONDS_TO_DIE = 5.0
+LIVES = 3
+"""How often a job may be killed, by a signal, without having got further than before."""
+PULSE = 1.0
+"""Seconds after which whoever runs jobs is heard, also while no job says anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,7 @@ class Job:
     """`function(report, **arguments)` is called in the child; what it gives to `report` reaches the parent at once.
 
     The function must be importable by name, from a module and not from a script or notebook; the arguments picklable.
+    It is called again where its process was killed; what it reports shows how far it got.
     """
 
     key: str
@@ -53,11 +59,17 @@ class Outcome:
     user_error: PruneasError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Child:
+    """A job's process. `messages`: how many it sent; `furthest`: the most that an earlier process of the job sent;
+    `lives`: how often it may still be killed."""
+
     job: Job
     process: BaseProcess
     connection: Connection
+    messages: int = 0
+    furthest: int = 0
+    lives: int = LIVES
 
 
 class Pool:
@@ -90,39 +102,75 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self._kill_all()
 
-    def run(self, jobs: Iterable[Job], on_message: Callable[[str, Any], None] | None = None) -> Iterator[Outcome]:
-        """Yields outcomes as jobs finish. `jobs` is read one by one as workers come free, so it may depend on outcomes.
+    def run(
+        self,
+        jobs: Iterable[Job | None],
+        on_message: Callable[[str, Any], None] | None = None,
+        pulse: Callable[[], Collection[str]] | None = None,
+    ) -> Iterator[Outcome]:
+        """Yields outcomes as jobs finish. `jobs` is read one by one as workers come free, so it may depend on outcomes;
+        where it yields None there is nothing to do now, and it is asked again after the next outcome or pulse.
 
-        `on_message(key, message)` is called here, in the parent, between outcomes. If it raises, or the caller stops
-        reading, every running job is killed.
+        `on_message(key, message)` is called here, in the parent, between outcomes. `pulse()` is called about every
+        second and returns the keys of jobs that are not wanted any more: they are killed and have no outcome. If either
+        raises, or the caller stops reading, every running job is killed.
         """
         waiting = iter(jobs)
         exhausted = False
         try:
             while True:
-                while not exhausted and len(self._children) < self._workers:
-                    job = next(waiting, None)
-                    if job is None:
+                idle = False
+                while not exhausted and not idle and len(self._children) < self._workers:
+                    try:
+                        job = next(waiting)
+                    except StopIteration:
                         exhausted = True
-                    elif isinstance(started := self._start(job), Outcome):
-                        yield started
                     else:
-                        self._children.append(started)
-                if not self._children:
+                        if job is None:
+                            idle = True
+                        elif isinstance(started := self._start(job), Outcome):
+                            yield started
+                        else:
+                            self._children.append(started)
+                if exhausted and not self._children:
                     return
                 # A child that dies closes its pipe; the sentinel says so where a grandchild keeps it open.
                 ready = wait(
-                    [thing for child in self._children for thing in (child.connection, child.process.sentinel)]
+                    [thing for child in self._children for thing in (child.connection, child.process.sentinel)],
+                    None if pulse is None and not idle else PULSE,
                 )
+                if pulse is not None:
+                    self._drop(pulse())
                 for child in list(self._children):
                     if child.connection in ready or child.process.sentinel in ready:
                         outcome = _receive(child, on_message)
                         if outcome is not None:
                             self._children.remove(child)
+                            was_killed = outcome.failure is not None and (child.process.exitcode or 0) < 0
                             _bury(child)
-                            yield outcome
+                            if was_killed and isinstance(again := self._revived(child), _Child):
+                                self._children.append(again)
+                            else:
+                                yield outcome
         finally:
             self._kill_all()
+
+    def _revived(self, dead: _Child) -> "_Child | Outcome | None":
+        """The job of a child that was killed, begun anew; None where that has been done often enough."""
+        lives = LIVES if dead.messages > dead.furthest else dead.lives - 1
+        if lives <= 0:
+            return None
+        child = self._start(dead.job)
+        if isinstance(child, _Child):
+            child.furthest, child.lives = max(dead.messages, dead.furthest), lives
+        return child
+
+    def _drop(self, keys: Collection[str]) -> None:
+        """Kill jobs that are not wanted any more."""
+        for child in [child for child in self._children if child.job.key in keys]:
+            self._children.remove(child)
+            child.process.kill()
+            _bury(child)
 
     def _start(self, job: Job) -> _Child | Outcome:
         try:
@@ -158,6 +206,7 @@ def _receive(child: _Child, on_message: Callable[[str, Any], None] | None) -> Ou
     except Exception as err:
         return Outcome(key=key, failure=f"its answer cannot be read: {_last_line(err)}")
     if kind == "message":
+        child.messages += 1
         if on_message is not None:
             on_message(key, content)
         return None
