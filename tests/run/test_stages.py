@@ -2,7 +2,6 @@
 
 from pruneas.compare.finalists import Entrant
 from pruneas.run.stages import _best_searched, _roles
-from pruneas.search.propose import GeneratorRecord
 from pruneas.search.records import TrialRecord
 from pruneas.search.train import TrainingRecord
 
@@ -10,13 +9,7 @@ BASE = {"a": 4}
 
 
 def generated(*names):
-    return [
-        GeneratorRecord(
-            method=name, widths={"a": 2}, removed=[], flops=1, params=1, keep=None, scope=None, scores=None,
-            weights=None, seed=0, images=0, seconds=0.0,
-        )
-        for name in names
-    ]  # fmt: skip
+    return [Entrant(name=name, origin=name, widths={"a": 2}) for name in names]
 
 
 def entrant(name, origin="search"):

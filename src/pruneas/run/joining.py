@@ -18,6 +18,7 @@ from pruneas.progress import Observer
 from pruneas.run.folder import SPACE, located, read_json
 from pruneas.run.machine import devices
 from pruneas.run.setting import Setting
+from pruneas.search.records import Anchor
 from pruneas.search.storage import address, connect, shown
 from pruneas.search.study import STUDY
 from pruneas.search.trials import Search
@@ -28,19 +29,21 @@ SCHEMA = 1
 """Of the plan; workers and the run they join have to agree on it."""
 
 
-def search_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], folder: Path) -> Search:
-    """The search of a run. `anchors`: widths by group, by the generator's name; `folder`: where checkpoints go."""
+def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> Search:
+    """The search of a run. `anchors`: by the generator's name; `folder`: where checkpoints go."""
     return Search(
         structure=setting.structure,
         model=setting.model,
         legal=setting.legal,
         most=setting.most,
         quantity=setting.budget.quantity,
-        anchors={name: setting.model.vector(widths) for name, widths in anchors.items()},
+        anchors=anchors,
         data=setting.source,
         recipe=setting.trial_recipe,
         num_trials=setting.space.search.trials,
         sampler=setting.space.search.sampler,
+        tie=setting.space.search.tie,
+        searches_blocks=setting.space.search.blocks,
         seed=setting.space.compute.seed,
         devices=devices(setting.device, setting.workers),
         workers=setting.workers,
@@ -48,12 +51,12 @@ def search_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], folder
     )
 
 
-def plan_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], lease: float) -> dict[str, Any]:
+def plan_of(setting: Setting, anchors: Mapping[str, Anchor], lease: float) -> dict[str, Any]:
     """What travels in the study: all that a worker needs beside the images, and what it checks itself against."""
     return {
         "schema": SCHEMA,
         "space": located(setting.space).to_toml(),
-        "anchors": {name: dict(widths) for name, widths in anchors.items()},
+        "anchors": {name: anchor.to_json() for name, anchor in anchors.items()},
         "structure": setting.structure.fingerprint,
         "data": setting.data.fingerprint,
         "limit": setting.most,
@@ -146,7 +149,8 @@ def _work(
             "install the same versions"
         )
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    search = search_of(setting, plan["anchors"], folder)
+    anchors = {name: Anchor.from_json(anchor) for name, anchor in plan["anchors"].items()}
+    search = search_of(setting, anchors, folder)
     observer.stage("search", f"{place.study}, {setting.trial_recipe.epochs} epochs each", 0)
     with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
         join(search, place, storage, pool, observer, lambda images: None)

@@ -7,7 +7,8 @@ where it was, and a finished one is only read.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
@@ -23,7 +24,7 @@ from pruneas.run.record import Arm, result_record
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
-from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, name_of, num_trained, read_trials
 from pruneas.search.storage import shown
 from pruneas.search.train import (
     Epoch,
@@ -32,14 +33,23 @@ from pruneas.search.train import (
 )
 from pruneas.search.worker import Place, lead
 from pruneas.structure.build import describe
+from pruneas.structure.groups import Structure
 from pruneas.training import Pool
 
 
 class Run:
-    """One run on its way through its stages. `fresh`: its study is begun anew, wherever it is kept."""
+    """One run on its way through its stages. `fresh`: its study is begun anew, wherever it is kept. `adopt`
+    brings what generators gave elsewhere."""
 
     def __init__(
-        self, setting: Setting, place: Place, command: str, observer: Observer, *, fresh: bool = False
+        self,
+        setting: Setting,
+        place: Place,
+        command: str,
+        observer: Observer,
+        *,
+        fresh: bool = False,
+        adopt: Callable[[Generation], None] | None = None,
     ) -> None:
         self.s, self.place, self.fresh = setting, place, fresh
         self.command = command
@@ -49,6 +59,8 @@ class Run:
         check_givens(setting.folder, facts)
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
+        if adopt is not None:
+            adopt(self.generation)
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
 
     def go(self) -> SearchResult:
@@ -100,8 +112,12 @@ class Run:
         epochs = f"{self.s.trial_recipe.epochs} of {self.s.recipe.epochs} epochs each"
         self.observer.stage("search", epochs, missing)
         self.ledger.begin("search", self._images(missing, self.s.trial_recipe.epochs))
-        # A search of widths cannot begin with an architecture that is small for its missing branches.
-        anchors = {r.method: r.widths for r in generated if not r.removed}
+        # A search of widths alone cannot begin with an architecture that is small for its missing branches.
+        anchors = {
+            record.method: _anchor(self.s.structure, record)
+            for record in generated
+            if self.s.space.search.blocks or not record.removed
+        }
         trials = lead(
             search_of(self.s, anchors, self.s.folder),
             self.place,
@@ -130,7 +146,8 @@ class Run:
         if not selected:
             raise TrainingError(f"no finalist could be trained in full; {self.notes[-1]}")
         winner = next(entrant for entrant in entrants if entrant.name == choose(selected))
-        roles = _roles(self.s.structure.widths, generated, winner, _best_searched(entrants, selected, trials))
+        known = [_generated(record.method, _anchor(self.s.structure, record)) for record in generated]
+        roles = _roles(self.s.structure.widths, known, winner, _best_searched(entrants, selected, trials))
         stage = self._stage("test", test=True)
         before = len(stage.strangers([entrant for entrant, _ in roles.values()]))
         tested = self._train(pool, stage, [entrant for entrant, _ in roles.values()])
@@ -149,7 +166,14 @@ class Run:
             if name in tested
         }
         record = result_record(
-            self.s, arms, winner, trials, command=self.command, seconds=self.ledger.seconds, notes=self.notes
+            self.s,
+            arms,
+            winner,
+            trials,
+            selected=selected,
+            command=self.command,
+            seconds=self.ledger.seconds,
+            notes=self.notes,
         )
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
@@ -175,9 +199,10 @@ class Run:
     def _save_best(self, stage: Stage, winner: Entrant) -> None:
         """The winner's architecture, and its weights of the first test seed, trained on the training part alone."""
         best = self.s.folder / BEST
-        write_text(
-            best / "architecture.json", describe(self.s.structure, winner.widths, winner.removed).to_json() + "\n"
+        architecture = replace(
+            describe(self.s.structure, winner.widths, winner.removed), selections=dict(winner.selections)
         )
+        write_text(best / "architecture.json", architecture.to_json() + "\n")
         seed = stage.seeds[0]
         weights = stage.weights(winner, seed)
         if not weights.exists():
@@ -210,15 +235,24 @@ def _best_searched(
     return _entrant(candidates[0]) if candidates else None
 
 
+def _anchor(structure: Structure, record: GeneratorRecord) -> Anchor:
+    """What a method gave, with what channel selections take of the channels that it keeps."""
+    removed = tuple(record.removed)
+    selections = describe(structure, record.widths, removed, record.keep).selections
+    return Anchor(widths=record.widths, removed=removed, selections=selections)
+
+
+def _generated(name: str, anchor: Anchor) -> Entrant:
+    return Entrant(name=name, origin=name, widths=anchor.widths, removed=anchor.removed, selections=anchor.selections)
+
+
 def _roles(
-    base: Mapping[str, int], generated: Sequence[GeneratorRecord], winner: Entrant, searched: Entrant | None
+    base: Mapping[str, int], generated: Sequence[Entrant], winner: Entrant, searched: Entrant | None
 ) -> dict[str, tuple[Entrant, Role]]:
     """Who is in the final comparison, by name and in the order of the table."""
     roles: dict[str, tuple[Entrant, Role]] = {"base": (Entrant(name="base", origin="base", widths=base), "base")}
-    for record in generated:
-        role: Role = "uniform" if record.method == "uniform" else "generator"
-        entrant = Entrant(name=record.method, origin=record.method, widths=record.widths, removed=tuple(record.removed))
-        roles[record.method] = (entrant, role)
+    for entrant in generated:
+        roles[entrant.name] = (entrant, "uniform" if entrant.name == "uniform" else "generator")
     if searched is not None and searched.name != winner.name:
         roles[searched.name] = (searched, "searched")
     if winner.origin != "uniform":
@@ -227,5 +261,10 @@ def _roles(
 
 
 def _entrant(record: TrialRecord) -> Entrant:
-    name = f"search #{record.number}" if record.origin == SEARCH else record.origin
-    return Entrant(name=name, origin=record.origin, widths=record.widths)
+    return Entrant(
+        name=name_of(record),
+        origin=record.origin,
+        widths=record.widths,
+        removed=record.removed,
+        selections=record.selections,
+    )

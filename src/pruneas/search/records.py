@@ -15,9 +15,28 @@ SEARCH = "search"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """An architecture that a search begins with: widths of all groups, blocks whose branches are taken out, and what
+    channel selections take where that is not the first channels."""
+
+    widths: Mapping[str, int]
+    removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Anchor:
+        selections = {group: tuple(kept) for group, kept in data["selections"].items()}
+        return cls(widths=data["widths"], removed=tuple(data["removed"]), selections=selections)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
-    trial with the same widths, whose training this one shares; `parameters` are the numbers that the sampler gave."""
+    trial of the same architecture, whose training this one shares; `parameters` are the numbers that the sampler gave.
+    `removed` and `selections` are as an `Anchor`'s."""
 
     number: int
     origin: str
@@ -33,13 +52,22 @@ class TrialRecord:
     copied_from: int | None = None
     failure: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        return cls(**{**data, "curve": tuple(data["curve"])})
+        selections = {group: tuple(kept) for group, kept in data.get("selections", {}).items()}
+        removed = tuple(data.get("removed", ()))
+        return cls(**{**data, "curve": tuple(data["curve"]), "removed": removed, "selections": selections})
+
+
+def name_of(record: TrialRecord) -> str:
+    """What a candidate is called among the finalists: an anchor by its generator, others by number."""
+    return f"search #{record.number}" if record.origin == SEARCH else record.origin
 
 
 def trial_path(run: Path, number: int) -> Path:
