@@ -69,7 +69,7 @@ def test_the_same_command_again_prints_the_finished_front_and_more_trials_extend
         (["--budgets", "0.3,7"], "--budgets: budget '7': must be a share"),
         (["--budgets", "0.3,0.30"], "--budgets: must name each budget once, got '0.30' more than once"),
         (["--budgets", "0.3", "--budget", "0.5"], "--budgets: must not be given beside --budget"),
-        (["--budgets", "0.3,params=1"], "budget params=1 cannot be met"),
+        (["--budgets", "0.3,20FLOPs"], "budget 20FLOPs cannot be met"),
     ],
 )
 def test_wrong_budgets_are_refused_before_anything_is_trained(tmp_path, budgets, complaint):

@@ -152,7 +152,10 @@ def _copy_base_tests(result: SearchResult, folder: Path) -> None:
     for seed in base.seeds:
         for path in (result.folder / "test").glob(f"*-{seed}.json"):
             record = json.loads(path.read_text(encoding="utf-8"))
-            copy = folder / "test" / path.name
-            if record["flops"] == base.flops and record["params"] == base.params and not copy.exists():
-                with replacing(copy) as temporary:
-                    shutil.copyfile(path, temporary)
+            if record["flops"] != base.flops or record["params"] != base.params:
+                continue
+            for file in (path.with_suffix(".safetensors"), path):  # the record last: it says that all is there
+                copy = folder / "test" / file.name
+                if file.exists() and not copy.exists():
+                    with replacing(copy) as temporary:
+                        shutil.copyfile(file, temporary)

@@ -81,7 +81,7 @@ def read_trials(run: Path) -> list[TrialRecord]:
     for path in sorted((run / "trials").glob("*.json")):
         try:
             records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise RunError(
                 f"{path}: is not a trial's record ({error}); delete it and give the command again: it is written again "
                 "from the study"
