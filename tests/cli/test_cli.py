@@ -15,6 +15,8 @@ from pruneas.cli import app
 from pruneas.cli.failures import command_again, system_failure, told
 from pruneas.errors import RunError, SpaceError, TrainingError
 from pruneas.preset import presets
+from pruneas.search.storage import address, connect
+from pruneas.search.study import open_study
 
 
 def pruneas(*arguments, **more):
@@ -92,9 +94,9 @@ def test_a_shape_that_is_none_is_told():
 
 def test_a_dashboard_needs_a_run(tmp_path):
     found = invoke("dashboard", str(tmp_path / "no"))
-    assert (found.exit_code, found.stderr) == (
-        2,
-        f"pruneas: {tmp_path}/no: there is no such folder; give the folder of a run, such as runs/digits-0.5-1a2b3c\n",
+    assert found.exit_code == 2
+    assert found.stderr.startswith(
+        f"pruneas: {tmp_path}/no: there is no such folder; give the folder of a run, such as "
     )
     found = invoke("dashboard", str(tmp_path))
     assert found.exit_code == 2
@@ -102,7 +104,7 @@ def test_a_dashboard_needs_a_run(tmp_path):
 
 
 def test_a_dashboard_says_that_its_port_is_taken(tmp_path):
-    (tmp_path / "study.db").touch()
+    open_study(connect(address(tmp_path / "study.db")))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -15,7 +15,7 @@ def study_in(database):
 def asked(study, sampler, count, seed=0):
     values = []
     for _ in range(count):
-        trial = ask_next(study, sampler, seed, 0)
+        trial = ask_next(study, len(study.get_trials()), sampler, seed, 0)
         values.append(trial.suggest_float("x", 0.5, 2.0, log=True))
         study.tell(trial, values[-1])
     return values
@@ -42,7 +42,7 @@ def test_a_study_that_was_closed_goes_on_as_if_it_had_not(tmp_path):
 
 def test_a_trial_that_was_asked_for_keeps_its_values(tmp_path):
     study = study_in(tmp_path / "a.db")
-    value = ask_next(study, "random", 0, 0).suggest_float("x", 0.5, 2.0, log=True)
+    value = ask_next(study, 0, "random", 0, 0).suggest_float("x", 0.5, 2.0, log=True)
     again = study_in(tmp_path / "a.db")
     trial = reopened(again, again.get_trials()[0], "random", 0, 0)
     assert trial.suggest_float("x", 0.5, 2.0, log=True) == value
@@ -51,7 +51,7 @@ def test_a_trial_that_was_asked_for_keeps_its_values(tmp_path):
 
 def test_a_point_of_a_curve_that_is_there_already_is_no_drama(tmp_path):
     study = study_in(tmp_path / "a.db")
-    trial = ask_next(study, "random", 0, 0)
+    trial = ask_next(study, 0, "random", 0, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report_epoch(trial, 1, 0.5)

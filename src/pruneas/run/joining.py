@@ -9,20 +9,19 @@ from typing import Any
 
 import optuna
 import platformdirs
-import sqlalchemy
 from pydantic import ValidationError
 
 from pruneas.config import Space
 from pruneas.errors import DataError, RunError
 from pruneas.progress import Observer
-from pruneas.run.folder import SPACE, located, read_json
+from pruneas.run.folder import SPACE, located
 from pruneas.run.machine import devices
+from pruneas.run.place import place_of
 from pruneas.run.setting import Setting
-from pruneas.search.records import Anchor
-from pruneas.search.storage import address, connect, shown
-from pruneas.search.study import STUDY
+from pruneas.search.records import PLAN, Anchor
+from pruneas.search.storage import connect, shown
 from pruneas.search.trials import Search
-from pruneas.search.worker import OVER, PLAN, Place, join
+from pruneas.search.worker import OVER, Place, join
 from pruneas.training import Pool
 
 SCHEMA = 1
@@ -62,6 +61,12 @@ def plan_of(setting: Setting, anchors: Mapping[str, Anchor], lease: float) -> di
         "limit": setting.most,
         "folder": str(setting.folder.resolve()),
         "lease": lease,
+        "epochs": setting.trial_recipe.epochs,
+        "base": {
+            "widths": dict(setting.structure.widths),
+            "flops": setting.model.base.flops,
+            "params": setting.model.base.params,
+        },
     }
 
 
@@ -81,7 +86,7 @@ def work(
     one study in place of all; `data` says where the images are here.
     Raises RunError where there is nothing to join, DataError where the images are others than the run's.
     """
-    url, known = _place(target)
+    url, known = place_of(target)
     study = study or known
     storage = connect(url, create=False)
     finished: list[str] = []
@@ -154,22 +159,6 @@ def _work(
     observer.stage("search", f"{place.study}, {setting.trial_recipe.epochs} epochs each", 0)
     with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
         join(search, place, storage, pool, observer, lambda images: None)
-
-
-def _place(target: str) -> tuple[sqlalchemy.URL, str | None]:
-    """The database that a worker is sent to, and the study in it if only one is meant."""
-    if "://" in target:
-        return address(target), None
-    folder = Path(target)
-    if not folder.is_dir():
-        raise RunError(f"{target}: there is no such folder; give the folder of a run, or the URL of its storage")
-    record = folder / "run.json"
-    if not record.is_file():
-        raise RunError(f"{target}: holds no run; give the folder of a run, or the URL of its storage")
-    known = read_json(record)
-    if known.get("study", STUDY) == STUDY:
-        return address(folder / "study.db"), STUDY
-    return address(known["storage"]), known["study"]
 
 
 def _text(path: Path) -> str:

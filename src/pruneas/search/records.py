@@ -13,6 +13,9 @@ from pruneas.errors import RunError
 SEARCH = "search"
 """The origin of a candidate whose widths Optuna proposed; an anchor's origin is its generator's name."""
 
+PLAN, PLANNED = "plan", "planned"
+"""Attributes of the study, what somebody who joins has to know; and of a trial, its record as it was planned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
@@ -68,6 +71,11 @@ class TrialRecord:
 def name_of(record: TrialRecord) -> str:
     """What a candidate is called among the finalists: an anchor by its generator, others by number."""
     return f"search #{record.number}" if record.origin == SEARCH else record.origin
+
+
+def task_of(number: int) -> str:
+    """The name of a trial among the leases, and of its training."""
+    return f"trial {number}"
 
 
 def trial_path(run: Path, number: int) -> Path:

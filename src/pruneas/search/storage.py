@@ -6,10 +6,11 @@ trials are trained is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ PATIENCE = 900.0
 """Seconds for which a database that does not answer is waited for."""
 LONGEST_PAUSE = 15.0
 ATTEMPTS = 8
-"""To make tables that others make at the same moment."""
+"""To make tables in a file in which others make them at the same moment."""
 
 
 def address(storage: str | Path) -> sqlalchemy.URL:
@@ -54,9 +55,12 @@ def address(storage: str | Path) -> sqlalchemy.URL:
 
 def shown(url: sqlalchemy.URL) -> str:
     """The URL as it may be written down and shown: without its password, and without the name of the driver."""
+    return _without_password(url).set(drivername=url.get_backend_name()).render_as_string()
+
+
+def _without_password(url: sqlalchemy.URL) -> sqlalchemy.URL:
     query = {key: value for key, value in url.query.items() if key.lower() != "password"}
-    plain = url.set(drivername=url.get_backend_name(), query=query)
-    return plain._replace(password=None).render_as_string()
+    return url.set(query=query)._replace(password=None)
 
 
 def connect(url: sqlalchemy.URL, *, create: bool = True) -> RDBStorage:
@@ -70,21 +74,29 @@ def connect(url: sqlalchemy.URL, *, create: bool = True) -> RDBStorage:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     is_file = url.get_backend_name() == "sqlite"
     settings: dict[str, Any] = {"connect_args": {"timeout": 120}} if is_file else {"pool_pre_ping": True}
-    if is_file and not create and not Path(str(url.database)).is_file():
-        raise RunError(f"{url.database}: holds no study; give the folder or the storage of a search that has begun")
+    if not create and not _has_tables(url):
+        where = url.database if is_file else f"storage {shown(url)}"
+        raise RunError(f"{where}: holds no study; give the folder or the storage of a search that has begun")
     for attempt in range(ATTEMPTS):
         try:
-            storage = RDBStorage(
-                url.render_as_string(hide_password=False), engine_kwargs=settings, skip_table_creation=not create
-            )
+            with _alone(url) if create and not is_file else contextlib.nullcontext():
+                storage = RDBStorage(
+                    url.render_as_string(hide_password=False),
+                    engine_kwargs=settings,
+                    skip_compatibility_check=True,
+                    skip_table_creation=not create,
+                )
             break
         except Exception as error:
-            if attempt + 1 < ATTEMPTS and create and _was_made_meanwhile(error):
+            if attempt + 1 < ATTEMPTS and create and is_file and _was_made_meanwhile(error):
                 time.sleep(random.uniform(0.05, 0.5))  # a clock's, not the search's: nothing depends on it
                 continue
-            if (told := _refused(url, error, create)) is not None:
+            if (told := _refused(url, error)) is not None:
                 raise told from error
             raise
+    if storage.get_current_version() != storage.get_head_version():
+        storage.engine.dispose()
+        raise RunError(_of_another_version(url))
     if is_file:
 
         @sqlalchemy.event.listens_for(storage.engine, "connect")
@@ -132,28 +144,50 @@ def patiently(
             return value
 
 
+@contextlib.contextmanager
+def _alone(url: sqlalchemy.URL) -> Iterator[None]:
+    """Making tables while nobody else does: PostgreSQL has locks that go with the connection."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(hashtext('pruneas tables'))"))
+        yield
+
+
 def _was_made_meanwhile(error: BaseException) -> bool:
     texts = [str(cause).lower() for cause in _chain(error)]
     return any(word in text for text in texts for word in ("already exists", "unique", "duplicate key"))
 
 
-def _refused(url: sqlalchemy.URL, error: Exception, create: bool) -> RunError | None:
+def _has_tables(url: sqlalchemy.URL) -> bool:
+    """Whether studies were ever kept in a database. Raises RunError where it cannot be opened."""
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        return False  # to look would make it
+    try:
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        return sqlalchemy.inspect(engine).has_table("studies")
+    except Exception as error:
+        if (told := _refused(url, error)) is not None:
+            raise told from error
+        raise
+
+
+def _of_another_version(url: sqlalchemy.URL) -> str:
+    is_file = url.get_backend_name() == "sqlite"
+    place = f"{url.database}: was made" if is_file else f"storage {shown(url)}: its tables were made"
+    rebuilt = ", or delete it: the study is made anew from trials/, and nothing is trained twice" if is_file else ""
+    return (
+        f"{place} by another version of Optuna than the {optuna.__version__} here. Bring it up to date with `optuna "
+        f"storage upgrade --storage {_without_password(url).render_as_string()}`{rebuilt}"
+    )
+
+
+def _refused(url: sqlalchemy.URL, error: Exception) -> RunError | None:
     """What is told of a database that cannot be opened; None where the error is not about it (a full disk)."""
     reason = without_passwords(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
     is_file = url.get_backend_name() == "sqlite"
     if isinstance(error, ImportError):
         return RunError(f"storage {shown(url)}: PostgreSQL needs psycopg; pip install 'pruneas[postgresql]'")
-    if isinstance(error, RuntimeError) and "upgrade" in str(error):  # Optuna's word for a schema of another version
-        way = f"{url.database}: was made" if is_file else f"storage {shown(url)}: its tables were made"
-        rebuilt = ", or delete it: the study is made anew from trials/, and nothing is trained twice" if is_file else ""
-        return RunError(
-            f"{way} by another version of Optuna than the {optuna.__version__} here. Bring it up to date with `optuna "
-            f"storage upgrade --storage {shown(url)}`{rebuilt}"
-        )
     if not is_file and isinstance(error, DBAPIError | optuna.exceptions.StorageInternalError):
-        missing = any("does not exist" in str(cause) and "relation" in str(cause) for cause in _chain(error))
-        if missing and not create:
-            return RunError(f"storage {shown(url)}: holds no study; begin with `pruneas search --storage URL`")
         return RunError(f"storage {shown(url)}: cannot be opened: {_away(error) or reason}")
     if isinstance(error, OperationalError):
         return None  # a full disk, a file that may not be written: nothing is wrong with the study

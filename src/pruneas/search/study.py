@@ -12,7 +12,7 @@ import warnings
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from pruneas.search.samplers import sampler_for
 
@@ -48,13 +48,7 @@ def report_epoch(trial: optuna.Trial, epoch: int, accuracy: float) -> None:
         trial.report(accuracy, epoch)
 
 
-def next_number(study: optuna.Study) -> int:
-    """The number of the trial that is asked for next: the first one that was enqueued, or a new one."""
-    trials = study.get_trials(deepcopy=False)
-    return min((trial.number for trial in trials if trial.state == TrialState.WAITING), default=len(trials))
-
-
-def ask_next(study: optuna.Study, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
-    """The next trial: an enqueued one, or a proposal."""
-    study.sampler = sampler_for(sampler, run_seed, next_number(study), num_anchors)
+def ask_next(study: optuna.Study, number: int, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
+    """The next trial, which will have that number: an enqueued one, or a proposal."""
+    study.sampler = sampler_for(sampler, run_seed, number, num_anchors)
     return study.ask()

@@ -22,15 +22,15 @@ from pruneas.errors import RunError
 from pruneas.generators.stages import group_stages
 from pruneas.progress import TrialLine
 from pruneas.search.parameters import Parametrisation
-from pruneas.search.records import SEARCH, Anchor, TrialRecord, trial_path
+from pruneas.search.records import PLANNED, SEARCH, Anchor, TrialRecord, trial_path
 from pruneas.search.study import ask_next, reopened
 from pruneas.search.train import CHECKPOINT, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Outcome, Recipe
 
-PLANNED, EXACT = "planned", "exact"
-"""Attributes of a trial: its record as it was planned; the architecture that it is, where parameters may not say it."""
+EXACT = "exact"
+"""The attribute of a trial that holds the architecture that it is, where parameters may not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +95,9 @@ class Search:
             user_attrs={"origin": record.origin, EXACT: _architecture(record).to_json()},
         )
 
-    def ask(self, study: optuna.Study) -> None:
-        """Ask for the next trial, and write down what it is."""
-        self._describe(ask_next(study, self.sampler, self.seed, len(self.anchors)))
+    def ask(self, study: optuna.Study, number: int) -> None:
+        """Ask for the next trial, which will have that number, and write down what it is."""
+        self._describe(ask_next(study, number, self.sampler, self.seed, len(self.anchors)))
 
     def ask_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Complete a trial whose asking was cut off, to what it would have been."""
@@ -111,7 +111,6 @@ class Search:
         record = self._untrained(trial)
         trial.set_user_attr("origin", record.origin)
         trial.set_user_attr("FLOPs", record.flops)
-        trial.set_user_attr("share of base FLOPs", round(record.flops / self.model.base.flops, 5))
         trial.set_user_attr("share of the budget", round(self._budget_share(record), 5))
         trial.set_user_attr("params", record.params)
         trial.set_user_attr("widths", " ".join(map(str, record.widths.values())))

@@ -35,7 +35,7 @@ from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
 from pruneas.search.leases import Hold, Leases
-from pruneas.search.records import TrialRecord, num_trained, read_trials, trial_path
+from pruneas.search.records import PLAN, TrialRecord, num_trained, read_trials, task_of, trial_path
 from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.study import open_study, opened, report_epoch
 from pruneas.search.train import Epoch
@@ -48,9 +48,9 @@ COPIES_IN_A_ROW = 20
 """After so many proposals in a row that were trained before, the space has nothing new to offer."""
 LEASE = 120.0
 """Seconds after which the trial of a worker that has not been heard of is another's."""
-PLAN, JOINED, OVER, BATCH = "plan", "joined", "over", "batch"
-"""Attributes of the study: what somebody who joins has to know; whether anybody has joined; whether the search is over;
-the number of the last batch's first trial, and how many trials it has."""
+JOINED, OVER, BATCH = "joined", "over", "batch"
+"""Attributes of the study: whether anybody has joined; whether the search is over; the number of the last batch's first
+trial, and how many trials it has."""
 RUN, ASKING = "run", "asking"
 """Tasks beside the trials: to be the one who began the search; to ask."""
 
@@ -166,7 +166,7 @@ class Worker:
         finally:
             for number in self._mine:
                 with contextlib.suppress(Exception):  # if it cannot be told now, the lease ends by itself
-                    self._leases.release(_task(number))
+                    self._leases.release(task_of(number))
         return [self._done[number] for number in sorted(self._done)]
 
     # What is to do --------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Worker:
         """See what has become of the trials since the last look."""
         self._holds = self._leases.holds()
         self._trials = self._study.get_trials(deepcopy=False)
-        new = [_task(trial.number) for trial in self._trials if trial.number not in self._done]
+        new = [task_of(trial.number) for trial in self._trials if trial.number not in self._done]
         new = [task for task in new if task in self._holds and self._holds[task].is_done]
         if not new:
             return
@@ -226,7 +226,7 @@ class Worker:
         for trial in self._open:
             if not self._search.is_described(trial):
                 continue  # somebody is asking for it, or has died over it
-            record, task = self._search.planned(trial), _task(trial.number)
+            record, task = self._search.planned(trial), task_of(trial.number)
             if key_of(record) in seen:
                 continue
             seen.add(key_of(record))
@@ -248,10 +248,8 @@ class Worker:
                     )
                 )
             else:
-                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    opened(self._study, trial).set_user_attr("worker", self._leases.owner)
                 self._mine[trial.number] = record
-                return self._search.job(_task(trial.number), record, self._slot(trial.number)), False
+                return self._search.job(task_of(trial.number), record, self._slot(trial.number)), False
             return None, True
         return None, False
 
@@ -262,9 +260,10 @@ class Worker:
         return self._slots[number]
 
     def _is_over(self) -> bool:
-        start, size = self._study.user_attrs.get(BATCH, (0, 0))
-        is_asked = len(self._trials) - self._num_waiting() >= start + size
-        return is_asked and not self._open and (self._num_missing() <= 0 or is_exhausted(self._done))
+        if self._open or (self._num_missing() > 0 and not is_exhausted(self._done)):
+            return False
+        start, size = self._study.user_attrs.get(BATCH, (0, 0))  # somebody may have died before all was asked for
+        return bool(len(self._trials) - self._num_waiting() >= start + size)
 
     def _num_waiting(self) -> int:
         return sum(trial.state == TrialState.WAITING for trial in self._trials)
@@ -295,9 +294,9 @@ class Worker:
             for number in range(num_asked, start + size):
                 if number > num_asked and self._leases.renew([ASKING]):
                     return True  # asleep for so long that another has taken it up
-                if number in self._kept and number >= len(self._study.get_trials(deepcopy=False)):
+                if number in self._kept and number >= len(self._trials):
                     self._search.enqueue_known(self._study, self._kept[number])
-                self._search.ask(self._study)
+                self._search.ask(self._study, number)
             return True
         finally:
             self._leases.release(ASKING)
@@ -327,7 +326,7 @@ class Worker:
 
     def _finish(self, record: TrialRecord) -> bool:
         """Hand in a result, once and for all. False where the trial is another's meanwhile."""
-        if not self._leases.finish(_task(record.number), json.dumps(record.to_json())):
+        if not self._leases.finish(task_of(record.number), json.dumps(record.to_json())):
             return False
         self._enter(record)
         self._tell(record)
@@ -364,7 +363,7 @@ class Worker:
         """Renew the leases when it is time. Returns the trainings that are others' now."""
         if self._clock() - self._renewed < self._leases.seconds / 4:
             return set()
-        held = {_task(number) for number in self._mine} | ({RUN} if self._leads else set())
+        held = {task_of(number) for number in self._mine} | ({RUN} if self._leads else set())
         lost = self._patiently(lambda: self._leases.renew(held))
         self._renewed = self._clock()
         if RUN in lost:
@@ -384,20 +383,24 @@ class Worker:
         for trial in self._trials:
             number = trial.number
             if trial.state.is_finished() and number in self._kept and number not in self._done:
-                self._leases.put(_task(number), json.dumps(self._kept[number].to_json()))
+                self._leases.put(task_of(number), json.dumps(self._kept[number].to_json()))
 
     def _patiently(self, step: Callable[[], T]) -> T:
-        return patiently(step, self._observer.note)
+        try:
+            return patiently(step, self._observer.note)
+        except KeyError as error:
+            if "does not exist" not in str(error):  # Optuna's, of what it looks for in its tables
+                raise
+            raise RunError(
+                f"study {self._leases.study!r}: was deleted while it was worked on; give the command again: the study "
+                "is made anew from trials/, and nothing is trained twice"
+            ) from error
 
 
 def is_exhausted(done: Mapping[int, TrialRecord]) -> bool:
     """Whether the last proposals had all been trained before."""
     last = [done[number].copied_from is not None for number in sorted(done)[-COPIES_IN_A_ROW:]]
     return len(last) == COPIES_IN_A_ROW and all(last)
-
-
-def _task(number: int) -> str:
-    return f"trial {number}"
 
 
 def _number(task: str) -> int:

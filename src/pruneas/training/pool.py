@@ -12,10 +12,11 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -29,6 +30,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 SECONDS_TO_DIE = 5.0
 LIVES = 3
 """How often a job may be killed, by a signal, without having got further than before."""
+ATTEMPTS = 50
+SERVER_DIED = 255
+"""What multiprocessing says of every process whose fork server is gone."""
 PULSE = 1.0
 """Seconds after which whoever runs jobs is heard, also while no job says anything."""
 
@@ -146,7 +150,7 @@ class Pool:
                         outcome = _receive(child, on_message)
                         if outcome is not None:
                             self._children.remove(child)
-                            was_killed = outcome.failure is not None and (child.process.exitcode or 0) < 0
+                            was_killed = outcome.failure is not None and _was_killed(child)
                             _bury(child)
                             if was_killed and isinstance(again := self._revived(child), _Child):
                                 self._children.append(again)
@@ -181,7 +185,14 @@ class Pool:
         process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
         # Interrupts are not shut out here, as this may wait seconds for the server; children ignore them as it does.
         with _bare_main(), _environment(self._threads):
-            process.start()
+            for attempt in range(ATTEMPTS):
+                try:
+                    process.start()
+                    break
+                except ConnectionError:  # the server has just been killed; a new one is begun once it is known
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+                    time.sleep(0.1)
         sender.close()  # the child has the only one now, so its death is the end of the pipe
         return _Child(job, process, receiver)
 
@@ -215,6 +226,15 @@ def _receive(child: _Child, on_message: Callable[[str, Any], None] | None) -> Ou
     if kind == "user error":
         return Outcome(key=key, user_error=content, failure=_last_line(content))
     return Outcome(key=key, failure=content)
+
+
+def _was_killed(child: _Child) -> bool:
+    """Whether a signal ended the process, or the server that it was forked from, which alone could say how it ends."""
+    code = child.process.exitcode
+    if code == SERVER_DIED and child.process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(child.process.pid, signal.SIGKILL)  # it may be well, and must not work beside its successor
+    return code is not None and (code < 0 or code == SERVER_DIED)
 
 
 def _bury(child: _Child) -> None:
