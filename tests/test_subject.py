@@ -3,7 +3,7 @@
 import pytest
 
 from pruneas.architecture import Input, Reference
-from pruneas.errors import NetworkError, SpaceError
+from pruneas.errors import ArchitectureError, NetworkError, SpaceError
 from pruneas.subject import Subject
 from tests.nets import INPUT, structure_of
 from tests.tiny import space_file
@@ -13,7 +13,10 @@ from tests.tiny import space_file
     ("text", "shape"),
     [
         ("torchvision:resnet50", (3, 224, 224)),
+        ("torchvision:inception_v3", (3, 299, 299)),
+        ("torchvision:vit_h_14", (3, 224, 224)),
         ("timm:resnet50", (3, 224, 224)),
+        ("timm:inception_v3", (3, 299, 299)),
         ("pruneas:vgg16(width=0.25)", (3, 32, 32)),
         ("pruneas:vgg16(channels=1)", (1, 32, 32)),
         ("pruneas:preresnet50", (3, 224, 224)),
@@ -40,7 +43,9 @@ def test_an_architecture_file_names_its_network_and_input(tmp_path):
     structure = structure_of("Chain")
     path = tmp_path / "found.json"
     path.write_text(describe(structure, structure.widths).to_json(), encoding="utf-8")
-    assert Subject.of(str(path)) == Subject(network=Reference.parse("tests.nets:Chain"), inputs=INPUT)
+    with pytest.raises(ArchitectureError, match=r"building it would run code of the package 'tests'.*--trust tests"):
+        Subject.of(str(path))
+    assert Subject.of(str(path), trust="tests") == Subject(network=Reference.parse("tests.nets:Chain"), inputs=INPUT)
 
 
 def test_a_space_names_its_network_input_and_rules(tmp_path):

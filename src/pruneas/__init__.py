@@ -87,21 +87,26 @@ def load(run: str | Path) -> SearchResult:
 
 
 def inspect(
-    network: str | Path | Reference, inputs: str | Sequence[int] | Sequence[str | Sequence[int] | Input] = ()
+    network: str | Path | Reference,
+    inputs: str | Sequence[int] | Sequence[str | Sequence[int] | Input] = (),
+    *,
+    trust: str | Sequence[str] = (),
 ) -> Inspection:
     """What can be done with a network: its width groups, what they and its layers cost, what cannot change and why.
 
     Args:
         network: a reference such as 'torchvision:resnet50', an architecture file or preset, or a search space.
         inputs: its inputs without the batch, '3x224x224' or (3, 224, 224) each; a single one may stand alone. Without
-            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm 3x224x224.
+            any, those of the file or space; for networks of pruneas 3x32x32, of torchvision and timm what these are
+            used with.
+        trust: packages whose factories an architecture file may name.
     """
     from pruneas.report.inspection import inspect as look
     from pruneas.subject import Subject
 
     alone = isinstance(inputs, str) or any(isinstance(each, int) for each in inputs)
     given = [_input(each) for each in ([inputs] if alone else inputs)]
-    return look(Subject.of(str(network), given))
+    return look(Subject.of(str(network), given, trust=trust))
 
 
 def _input(given: Any) -> Input:

@@ -10,19 +10,23 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pruneas.errors import ArchitectureError, BudgetError, NetworkError
 from pruneas.preset import PREFIX, architecture_text
+from pruneas.trust import check, consented
 
 if TYPE_CHECKING:
     from torch import nn
 
 SCHEMA = 1
+MOST_BYTES = 8 * 2**20
+MOST_DEPTH = 16
+"""What an architecture's file may hold: those of the largest networks, with selections, are far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,9 @@ class Architecture:
     puts out; without an entry, it takes the first ones. `mask` is the SHA-256 of a file of
     masks of its weights (`structure/masks.py`) beside the architecture's; building gives the network without them.
 
-    Reading one runs nothing. Building calls the factory it names, as importing that factory's package would: build
-    files of others only if their `network` is one you know.
+    Reading one runs nothing. Building calls the factory it names: one of pruneas', torchvision's and timm's networks,
+    or one of a package in `trust`. That is no part of the file: it holds the packages that whoever read the file, or
+    made the architecture of a network that was running already, trusts.
     """
 
     network: Reference
@@ -124,6 +129,7 @@ class Architecture:
     removed: tuple[str, ...] = ()
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     mask: str | None = None
+    trust: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def to_json(self) -> str:
         text = json.dumps(
@@ -150,7 +156,8 @@ class Architecture:
         Raises ArchitectureError naming each field that is missing, unknown or of the wrong type.
         """
         try:
-            data = json.loads(text)
+            data = json.loads(text, object_pairs_hook=_object, parse_constant=_number, parse_float=_number)
+            _check_texts(data)
         except (ValueError, RecursionError) as error:
             raise ArchitectureError(f"{place}: is not JSON: {error}") from error
         if not isinstance(data, dict):
@@ -182,29 +189,80 @@ class Architecture:
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> Architecture:
-        """Read an architecture file, or a preset by its name: 'preset:vgg16-a' (see `pruneas.presets`)."""
+    def load(cls, path: str | Path, *, trust: str | Collection[str] = ()) -> Architecture:
+        """Read an architecture file, or a preset by its name: 'preset:vgg16-a' (see `pruneas.presets`).
+
+        `trust` names packages whose factories may run, beside those of a run in whose folder the file lies.
+        """
         if str(path).startswith(PREFIX):
             return cls.from_json(architecture_text(str(path).removeprefix(PREFIX)), place=str(path))
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            with open(path, "rb") as file:
+                read = file.read(MOST_BYTES + 1)
+            text = read.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArchitectureError(f"{path}: cannot be read: {error}") from error
-        return cls.from_json(text, place=str(path))
+        if len(read) > MOST_BYTES:
+            raise ArchitectureError(f"{path}: is no architecture file: must have at most {MOST_BYTES:,} bytes")
+        return cls.from_json(text, place=str(path)).trusting(trust).trusting(consented(Path(path)))
 
-    def build(self, *, seed: int | None = None) -> nn.Module:
+    def trusting(self, trust: str | Collection[str]) -> Architecture:
+        """The same, with these packages trusted too."""
+        return replace(self, trust=self.trust | ({trust} if isinstance(trust, str) else set(trust)))
+
+    def check_trust(self) -> None:
+        """Raises ArchitectureError where building would run, load or allocate what nobody has consented to."""
+        shapes = [each.shape for each in self.inputs]
+        check(
+            self.network.name, self.network.arguments, shapes, self.trust, place=f"architecture of {self.network.name}"
+        )
+
+    def build(self, *, seed: int | None = None, trust: str | Collection[str] = ()) -> nn.Module:
         """The network with these widths, freshly initialised by its own factory; `seed` makes that repeatable.
 
-        Raises NetworkError where the factory is missing, ArchitectureError where it no longer gives this structure.
+        `trust` names packages whose factories may run: 'mypkg' for a network that is neither of pruneas, torchvision
+        nor timm. Raises NetworkError where the factory is missing, ArchitectureError where it is not trusted or no
+        longer gives this structure.
         """
         from pruneas.structure.build import build
 
-        return build(self, seed=seed)
+        return build(self.trusting(trust), seed=seed)
 
 
 def short_lists(text: str) -> str:
     """Indented JSON with every list of numbers on one line. Texts in it hold no line breaks, so they stay."""
     return re.sub(r"\[\n([\d\s,]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name stands twice in one object, which begins with {pairs[0][0][:80]!r}")
+    return found
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
+
+
+def _check_texts(data: Any) -> None:
+    """Raises ValueError for texts that cannot be written again, RecursionError for what is nested too deep."""
+    level = [data]
+    for _ in range(MOST_DEPTH):
+        for value in level:
+            if isinstance(value, str):
+                value.encode("utf-8")
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value if isinstance(value, list) else [*value, *value.values()])
+        ]
+    if level:
+        raise RecursionError(f"nested more than {MOST_DEPTH} levels deep")
 
 
 def _is_count(value: Any) -> bool:

@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pruneas.architecture import Budget, Reference
 from pruneas.catalogue import GENERATORS, OPTIONS, Tie, other_generators
 from pruneas.errors import BudgetError, NetworkError, SpaceError
+from pruneas.recipe import Recipe as _Recipe
 
 FLAGS: Mapping[str, str] = {
     "budget": "--budget",
@@ -143,32 +144,39 @@ class Data(_Table):
     ] = 0.2
 
 
+_DEFAULT = _Recipe(epochs=12)
+
+
 class Recipe(_Table):
-    epochs: Count = 12
-    batch_size: Annotated[int, Field(ge=2, description="an integer of at least 2 (batch norm needs two)")] = 128
-    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")] = 0.15
-    momentum: Fraction = 0.9
-    nesterov: Switch = True
-    weight_decay: Annotated[float, Field(ge=0, description="a number of at least 0")] = 5e-4
-    warmup: Fraction = 0.25
+    """What a file may say of `pruneas.recipe.Recipe`, with its defaults."""
+
+    epochs: Count = _DEFAULT.epochs
+    batch_size: Annotated[int, Field(ge=2, description="an integer of at least 2 (batch norm needs two)")] = (
+        _DEFAULT.batch_size
+    )
+    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")] = _DEFAULT.learning_rate
+    momentum: Fraction = _DEFAULT.momentum
+    nesterov: Switch = _DEFAULT.nesterov
+    weight_decay: Annotated[float, Field(ge=0, description="a number of at least 0")] = _DEFAULT.weight_decay
+    warmup: Fraction = _DEFAULT.warmup
     schedule: Annotated[
         Literal["one-cycle", "cosine", "step", "constant"],
         Field(description="'one-cycle', 'cosine', 'step' or 'constant'"),
-    ] = "one-cycle"
+    ] = _DEFAULT.schedule
     milestones: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1, description="a number in (0, 1)")], ...],
         Field(strict=False, description="a list of shares of the training, in (0, 1)"),
-    ] = (0.5, 0.75)
-    decay: Share = 0.1
-    label_smoothing: Fraction = 0.1
-    max_norm: Annotated[float, Field(ge=0, description="a number of at least 0")] = 0.0
-    average: Fraction = 0.0
-    crop: Whole = 4
-    flip: Switch = True
-    cutout: Whole = 0
+    ] = _DEFAULT.milestones
+    decay: Share = _DEFAULT.decay
+    label_smoothing: Fraction = _DEFAULT.label_smoothing
+    max_norm: Annotated[float, Field(ge=0, description="a number of at least 0")] = _DEFAULT.max_norm
+    average: Fraction = _DEFAULT.average
+    crop: Whole = _DEFAULT.crop
+    flip: Switch = _DEFAULT.flip
+    cutout: Whole = _DEFAULT.cutout
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], Field(description="'auto', 'float32' or 'bfloat16'")
-    ] = "auto"
+    ] = _DEFAULT.precision
 
 
 class Widths(_Table):
@@ -214,6 +222,7 @@ class Compute(_Table):
     ] = "auto"
     workers: Annotated[int, Field(ge=0, description="an integer of at least 0 (0: one per core, two at most)")] = 0
     threads: Count = 1
+    compile: Annotated[Literal["auto", "on", "off"], Field(description="'auto', 'on' or 'off'")] = "auto"
 
 
 class Space(_Table):

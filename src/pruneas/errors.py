@@ -9,6 +9,7 @@
     │   ├── BudgetError          a budget that is not one, or that no legal widths can meet
     │   ├── DataError            images or labels that cannot be trained on
     │   └── RunError             a run folder that is missing, foreign, in use or cannot be written
+    ├── ExportError              an export that could not be made, or was another network read back (exit code 1)
     └── TrainingError            a training that failed while it ran (exit code 1)
 
 Texts say where, what must hold, what was found and what to do. Wrong arguments of a Python caller are ValueErrors.
@@ -57,6 +58,10 @@ class DataError(InputError):
 
 
 class RunError(InputError):
+    pass
+
+
+class ExportError(PruneasError):
     pass
 
 

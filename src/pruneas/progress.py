@@ -29,8 +29,23 @@ class Observer(Protocol):
     def stage(self, name: str, detail: str, total: int) -> None:
         """A stage begins: its name, a sentence, and how many trainings it holds (0: none)."""
 
-    def training(self, label: str, epoch: int, epochs: int, accuracy: float | None) -> None:
-        """A training has finished `epoch` of `epochs`; `accuracy` is on the validation images, in [0, 1]."""
+    def decoding(self, done: int, total: int) -> None:
+        """So many images are decoded, which is done once."""
+
+    def training(
+        self,
+        label: str,
+        epoch: float,
+        epochs: int,
+        accuracy: float | None,
+        loss: float | None = None,
+        images_per_second: float | None = None,
+    ) -> None:
+        """A training has done `epoch` of `epochs`, perhaps a part of one.
+
+        `accuracy`, in [0, 1], is on the validation images, `loss` the mean training loss; both of an epoch that has
+        just ended, None within one.
+        """
 
     def trained(self, label: str) -> None:
         """The training called `label` has ended, well or not."""
@@ -54,7 +69,18 @@ class Silent:
     def stage(self, name: str, detail: str, total: int) -> None:
         pass
 
-    def training(self, label: str, epoch: int, epochs: int, accuracy: float | None) -> None:
+    def decoding(self, done: int, total: int) -> None:
+        pass
+
+    def training(
+        self,
+        label: str,
+        epoch: float,
+        epochs: int,
+        accuracy: float | None,
+        loss: float | None = None,
+        images_per_second: float | None = None,
+    ) -> None:
         pass
 
     def trained(self, label: str) -> None:

@@ -31,7 +31,7 @@ from pruneas.run.generate import generate
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord
-from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, save_state, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, save_state, train
 from pruneas.seeds import derive
 from pruneas.structure.build import inherit
 from pruneas.training import Job, Pool
@@ -176,8 +176,8 @@ def _inherited(record: GeneratorRecord, setting: Setting, folder: Path) -> Path:
 
 
 def _told(key: str, message: Any) -> None:
-    if isinstance(message, Epoch):
-        print(f"{key} {message.epoch}/{message.epochs} {message.accuracy:.4f}", file=sys.stderr, flush=True)
+    if isinstance(message, Progress) and message.accuracy is not None:
+        print(f"{key} {message.epoch:g}/{message.epochs} {message.accuracy:.4f}", file=sys.stderr, flush=True)
 
 
 def _row_path(method: str, budget: str) -> Path:

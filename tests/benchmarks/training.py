@@ -103,11 +103,11 @@ def ours(report: Callable[[Any], None], *, data: str, epochs: int) -> list[float
 
 def fixed(report: Callable[[Any], None], *, data: str, rounds: int) -> list[tuple[float, float]]:
     """Seconds of an epoch, and of one on a fixed batch, in turn; the first of each warms up and is left out."""
-    from pruneas.training import fit as module
+    from pruneas.training.batches import Batches
 
     loaded = source(data).load()
     loaded = replace(loaded, validation=loaded.validation.first(128))
-    batches = module._Batches(loaded, recipe(epochs=1), seed=0, device=torch.device("cpu"))
+    batches = Batches(loaded, recipe(epochs=1), seed=0, device=torch.device("cpu"))
     batch = next(iter(batches.epoch()))
     steps = recipe().steps_per_epoch(IMAGES)
 
@@ -117,7 +117,7 @@ def fixed(report: Callable[[Any], None], *, data: str, rounds: int) -> list[tupl
     found = []
     for _ in range(1 + rounds):
         real = seconds()
-        with mock.patch.object(module._Batches, "epoch", lambda _: iter([batch] * steps)):
+        with mock.patch.object(Batches, "epoch", lambda _: iter([batch] * steps)):
             found.append((real, seconds()))
     return found[1:]
 

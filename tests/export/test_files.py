@@ -1,24 +1,55 @@
 import json
+import runpy
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pruneas.architecture import Architecture
 from pruneas.cost.count import count
+from pruneas.cost.latency import Latency
 from pruneas.errors import RunError
-from pruneas.export import FORMATS, export
+from pruneas.export import export
+from pruneas.export.card import Timing
 from pruneas.run import load
 from tests.nets import image
 
 
 def test_a_run_is_exported_as_an_architecture_and_its_weights(finished, tmp_path):
-    paths = export(finished.folder, list(FORMATS), tmp_path)
+    paths = export(finished.folder, ["json", "safetensors"], tmp_path)
     assert [path.name for path in paths] == ["architecture.json", "weights.safetensors"]
     record = load(finished.folder).record
     winner = record.arm(record.winner)
     network = Architecture.load(paths[0]).build()
     assert count(network, image(*record.input)).flops == winner.flops
+
+
+def test_a_runs_card_and_source_say_how_it_was_found_and_how_to_use_it(finished, tmp_path):
+    paths = export(finished.folder, ["python"], tmp_path, with_card=True)
+    card, source = paths[0].read_text(encoding="utf-8"), paths[-1].read_text(encoding="utf-8")
+    record = load(finished.folder).record
+    winner = record.arm(record.winner)
+    assert record.verdict in card and f"`{record.command}`" in card
+    assert f"| **this network** | {winner.flops:,} | {winner.params:,} | {winner.mean:.2%} ±" in card
+    assert "10 classes, in the order of the outputs: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in card
+    namespace = runpy.run_path(str(paths[-1]))
+    facts = json.loads((finished.folder / "best" / "weights.json").read_text(encoding="utf-8"))
+    assert (namespace["MEAN"], namespace["STD"]) == (facts["normalisation"]["mean"], facts["normalisation"]["std"])
+    assert namespace["CLASSES"] == facts["classes"]
+    trained = load_file(finished.folder / "best" / "weights.safetensors")
+    assert all(torch.equal(trained[name], tensor) for name, tensor in namespace["load"]().state_dict().items())
+    assert f"of seed {facts['seed']}, trained on" in " ".join(source.split())
+
+
+def test_times_that_are_another_share_than_the_flops_are_told():
+    fast, slow = (Latency(median=m, low=0.9 * m, high=1.1 * m, rounds=7) for m in (5.0, 9.0))
+    base = Latency(median=10.0, low=9.0, high=11.0, rounds=7)
+    assert Timing(where="here", batch=1, base=base, here=slow).disagrees(0.5)
+    assert not Timing(where="here", batch=1, base=base, here=fast).disagrees(0.5)
+    noisy = Latency(median=9.0, low=4.0, high=11.0, rounds=7)
+    assert not Timing(where="here", batch=1, base=base, here=noisy).disagrees(0.5)
 
 
 def test_weights_load_with_torch_and_safetensors_alone(finished, tmp_path):
@@ -43,7 +74,7 @@ def test_an_architecture_file_alone_has_no_weights(finished, tmp_path):
 
 
 def test_what_cannot_be_exported_is_told(finished, tmp_path):
-    with pytest.raises(RunError, match="--format: must be among json, safetensors, got 'onxx'"):
+    with pytest.raises(RunError, match=r"--format: must be among json, python, .*, got 'onxx'"):
         export(finished.folder, ["json", "onxx"], tmp_path)
     with pytest.raises(RunError, match="there is no such run or architecture file"):
         export(tmp_path / "no", ["json"], None)
@@ -60,4 +91,4 @@ def test_weights_that_are_cut_off_are_told_and_not_exported(finished, tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(RunError, match=r"weights\.safetensors: cannot be read .* Delete .*result\.json and give"):
         export(run.folder, ["safetensors"], tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,11 @@
+import dataclasses
+
 import pytest
 
-from pruneas.report.records import ArmRecord, DataRecord, ResultRecord
+from pruneas.report.records import ArmRecord, DataRecord, FixedRecord, NetworkRecord, ResultRecord
+from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords
+from pruneas.search.importance import Importance
+from pruneas.search.records import TrialRecord
 
 BARELY = (-0.01, 0.03)
 GROUPS = ("features.0", "features.3", "features.7")
@@ -69,4 +74,110 @@ def made_up():
         trial_epochs=8,
         epochs=16,
         notes=("the group [classifier] cannot change",),
+    )
+
+
+LAYERS = {"features.0": 1_000_000, "features.3": 1_400_000, "norm": 5, "pool": 5, "classifier": 75_535}
+
+
+def made_up_trial(number, accuracy, *, origin="search", widths=(16, 16, 20), copied_from=None, failure=None):
+    return TrialRecord(
+        number=number,
+        origin=origin,
+        widths=dict(zip(GROUPS, widths, strict=True)),
+        flops=1_200_000 + number,
+        params=45_000 - 100 * number,
+        seed=number,
+        accuracy=accuracy,
+        loss=None if accuracy is None else 1 - accuracy,
+        curve=() if accuracy is None else (accuracy - 0.1, accuracy),
+        seconds=2.0,
+        images=0 if copied_from is not None else 2000,
+        copied_from=copied_from,
+        failure=failure,
+    )
+
+
+def made_up_curve(name, stage, seed, *accuracies):
+    return CurveRecord(
+        name=name, stage=stage, seed=seed, accuracies=tuple(enumerate(accuracies, 1)), images=4000, seconds=3.0
+    )  # fmt: skip
+
+
+@pytest.fixture
+def made_up_run(made_up):
+    """A finished run with made-up numbers: nothing here was measured. One trial failed, one repeats another."""
+    arms = tuple(
+        dataclasses.replace(
+            arm,
+            layer_flops=LAYERS if arm.role == "base" else {name: cost // 2 for name, cost in LAYERS.items()},
+            layer_params={"features.0": 144, "classifier": 650},
+        )
+        for arm in made_up.arms
+    )
+    return RunRecords(
+        folder="runs/made up",
+        network_reference=made_up.network,
+        input=made_up.input,
+        data="made up",
+        budget=made_up.budget,
+        limit=made_up.limit,
+        asked_trials=24,
+        sampler="gp",
+        epochs=2,
+        finalists=5,
+        seeds=3,
+        command=made_up.command,
+        seed=0,
+        hardware=made_up.hardware,
+        versions=made_up.versions,
+        seconds=65.4,
+        result=dataclasses.replace(made_up, arms=arms),
+        network=NetworkRecord(
+            network=made_up.network,
+            provider="pruneas 0.0",
+            widths=made_up.base_widths,
+            flops=made_up.base_flops,
+            params=made_up.base_params,
+            layer_flops=LAYERS,
+            layer_params={"features.0": 144, "classifier": 650},
+            kept={"features.0": "reshaping <mixes> its channels"},
+            fixed=(FixedRecord(parameter="classifier.weight", size=10, reason="the network puts it out"),),
+            unremovable={},
+            uncounted={"aten::tanh": 3},
+        ),
+        proposals=tuple(
+            ProposalRecord(
+                method=arm.name,
+                widths=arm.widths,
+                removed=(),
+                flops=arm.flops,
+                params=arm.params,
+                images=0 if arm.name == "uniform" else 4000,
+                seconds=1.0,
+                notes=(),
+            )
+            for arm in made_up.arms[1:3]
+        ),
+        left_out={},
+        trials=(
+            made_up_trial(0, 0.70, origin="uniform", widths=(11, 22, 45)),
+            made_up_trial(1, 0.75, origin="slimming", widths=(8, 28, 30)),
+            made_up_trial(2, 0.72, widths=(10, 20, 30)),
+            made_up_trial(3, None, widths=(1, 1, 1), failure="diverged: the loss is <nan>"),
+            made_up_trial(4, 0.75, origin="search", widths=(8, 28, 30), copied_from=1),
+            made_up_trial(17, 0.82),
+        ),
+        curves=(
+            made_up_curve("search #17", "selection", 1, 0.5, 0.8),
+            made_up_curve("slimming", "selection", 1, 0.5, 0.7),
+            made_up_curve("uniform", "test", 5, 0.4, 0.6),
+            made_up_curve("search #17", "test", 5, 0.5, 0.9),
+            made_up_curve("search #17", "test", 6, 0.9),
+        ),
+        importances=(
+            Importance(group="features.0", value=0.05, chance=0.02, direction=-0.4),
+            Importance(group="features.3", value=0.01, chance=0.02, direction=0.1),
+        ),
+        base_training=made_up_curve("base", "base", 0, 0.5, 0.9),
     )

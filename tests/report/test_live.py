@@ -51,6 +51,52 @@ def test_plain_lines_tell_stages_trials_and_notes_but_no_epochs():
     ]
 
 
+def test_plain_lines_give_a_sign_of_life_after_half_a_minute():
+    stream, clock = io.StringIO(), FakeClock()
+    with PlainLines(stream, clock) as view:
+        view.stage("data", "folder:pictures", 0)
+        view.decoding(256, 60_000)
+        clock.now += 30
+        view.decoding(512, 60_000)
+        view.decoding(60_000, 60_000)
+        view.stage("scratch-e", "1 architecture", 1)
+        view.work(0, 9000)
+        clock.now += 20
+        view.training("scratch-e, seed 1", 1, 3, 0.5, 2.3456, 1234.5)
+        view.work(3000, 9000)
+        clock.now += 10
+        view.training("scratch-e, seed 1", 1.5, 3, None, None, 1200.0)
+        view.training("scratch-e, seed 1", 1.6, 3, None, None, 1200.0)
+        view.trained("scratch-e, seed 1")
+    assert stream.getvalue().splitlines() == [
+        "data: folder:pictures",
+        "decoded 512 of 60,000 images",
+        "decoded 60,000 of 60,000 images",
+        "scratch-e: 1 architecture (1 training)",
+        "scratch-e, seed 1: epoch 1/3, 1,200 images/s, loss 2.346, 50.00 %; about 30 s left",
+        "trained scratch-e, seed 1: validation accuracy 50.00 %; about 30 s left",
+    ]
+
+
+def test_the_live_view_shows_speed_loss_accuracy_and_what_is_decoded():
+    def shown(view):
+        stream = io.StringIO()
+        Console(file=stream, width=80).print(view._render())
+        return stream.getvalue()
+
+    with LiveView(Console(file=io.StringIO(), width=80, force_terminal=True), FakeClock()) as view:
+        view.stage("data", "folder:pictures", 0)
+        view.decoding(512, 60_000)
+        assert "512/60,000 images decoded" in shown(view)
+        view.decoding(60_000, 60_000)
+        assert "decoded" not in shown(view)
+        view.training("search #23, seed 1", 1, 12, 0.5, 2.3456, 12345.6)
+        view.training("search #23, seed 1", 1.5, 12, None, None, 12001.0)
+        (running,) = [line for line in shown(view).splitlines() if "epoch" in line]
+    assert running.rstrip().endswith("epoch 1/12  12,001 images/s  loss 2.346  50.00 %")
+    assert len(running) <= 80
+
+
 def test_the_live_view_shows_the_last_trials_the_best_and_what_runs():
     clock = FakeClock()
     console = Console(file=io.StringIO(), width=80, height=40, force_terminal=True, color_system=None)

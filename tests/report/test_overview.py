@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 from rich.console import Console
 
+from pruneas.architecture import Input
 from pruneas.report.inspection import inspect
 from pruneas.report.overview import overview
 from pruneas.subject import Subject
@@ -86,6 +87,13 @@ def test_what_cannot_change_says_why():
     assert "b.{0-1} (7), fc (7)" in text
     assert cells(text, "what no group has a part in")[0] == "4.4 %"
     assert "not counted by fvcore  sort (1)" in text
+
+
+def test_elastic_groups_are_marked():
+    found = inspect(Subject.of("torchvision:shufflenet_v2_x0_5", [Input((3, 64, 64))]))
+    text = printed(found, width=120)
+    assert "(elastic)" in text and "can be counted, but not told apart" in " ".join(text.split())
+    assert "elastic" not in printed(resnet50()).lower()
 
 
 def test_blocks_that_have_to_stay_say_why():

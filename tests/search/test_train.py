@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.search.train import (
-    Epoch,
+    Reporter,
     Training,
     TrainingRecord,
     concerns_all,
@@ -19,7 +19,7 @@ from pruneas.search.train import (
     train,
 )
 from pruneas.structure.build import build_widths
-from pruneas.training import DataSource, Outcome, Recipe
+from pruneas.training import DataSource, EpochRecord, Outcome, Recipe
 from tests.nets import NETS, image
 from tests.structure.odd import Tied
 
@@ -42,8 +42,11 @@ def training(givens):
 def test_a_training_tells_its_epochs_and_reads_the_test_set_only_when_asked(training, tmp_path):
     told = []
     found = train(told.append, training=training)
-    assert [(epoch.epoch, epoch.epochs, epoch.images) for epoch in told] == [(1, 2, 60), (2, 2, 60)]
-    assert all(isinstance(epoch, Epoch) for epoch in told)
+    ends = [progress for progress in told if progress.accuracy is not None]  # a slow machine tells in between, too
+    assert [(progress.epoch, progress.epochs) for progress in ends] == [(1, 2), (2, 2)]
+    assert sum(progress.images for progress in told) == 120
+    assert [progress.loss for progress in ends] == [epoch["train_loss"] for epoch in found.epochs]
+    assert ends[0].images_per_second == pytest.approx(60 / found.epochs[0]["seconds"])
     assert found.images == 120
     assert (found.test_accuracy, found.test_loss) == (None, None)
     assert found.validation_accuracy == found.epochs[-1]["validation_accuracy"] == told[-1].accuracy
@@ -152,3 +155,32 @@ def test_a_training_can_begin_with_given_weights(training, tmp_path):
     found = load_file(tmp_path / "w.safetensors")
     for name, parameter in source.named_parameters():
         torch.testing.assert_close(found[name], parameter.detach())
+
+
+def test_within_a_long_epoch_there_are_signs_of_life():
+    now = 0.0
+    told = []
+    reporter = Reporter(told.append, Recipe(epochs=3, batch_size=10), 105, clock=lambda: now)
+    for step in range(10):
+        now = 2.0 * (step + 1)
+        reporter.after_step(None)
+    record = EpochRecord(
+        epoch=1, train_loss=2.5, validation_accuracy=0.5, validation_loss=2.0, learning_rate=0.1, seconds=20.0
+    )
+    reporter.after_epoch(record)
+    reporter.after_epoch(replace(record, epoch=2))
+    assert [progress.epoch for progress in told] == [0.3, 0.6, 0.9, 1, 2]
+    assert [progress.images for progress in told] == [30, 30, 30, 10, 100]
+    assert [progress.images_per_second for progress in told] == [5.0] * 5
+    assert [progress.loss for progress in told] == [None, None, None, 2.5, 2.5]
+
+
+def test_an_epoch_that_begins_anew_is_counted_once():
+    now = 0.0
+    told = []
+    reporter = Reporter(told.append, Recipe(epochs=3, batch_size=10), 40, clock=lambda: now)
+    for _ in range(3 + 4):  # memory ran out after three steps
+        now += 6.0
+        reporter.after_step(None)
+    assert sum(progress.images for progress in told) == 40
+    assert max(progress.epoch for progress in told) == 1

@@ -159,7 +159,7 @@ def test_groups_that_only_a_removed_branch_holds_have_no_width() -> None:
     assert architecture.removed == ("plain", "wider")
     assert structure.without(architecture.removed) == {"plain.a", "wider.a"}
     assert not {"plain.a", "wider.a"} & architecture.widths.keys()
-    network = Architecture.from_json(architecture.to_json()).build(seed=0)
+    network = Architecture.from_json(architecture.to_json()).build(seed=0, trust="tests")
     assert [name for name, _ in network.wider.named_children()] == ["down", "activation1"]
     assert network.train()(torch.randn(2, 3, 9, 8)).shape == (2, 2)
 

@@ -117,7 +117,7 @@ def test_an_architecture_builds_from_its_json() -> None:
     structure = structure_of("Residual")
     architecture = describe(structure, {"stem.0": 3, "a.0": 2})
     assert architecture.provider == "tests (no version)"
-    network = Architecture.from_json(architecture.to_json()).build(seed=1)
+    network = Architecture.from_json(architecture.to_json()).build(seed=1, trust="tests")
     assert network.a[0].weight.shape == (2, 3, 3, 3)
     assert network.fc.in_features == 3
 
@@ -132,7 +132,7 @@ def test_a_network_that_has_changed_since_is_an_error() -> None:
         widths=architecture.widths,
     )
     with pytest.raises(ArchitectureError, match=r"made with tests 0\.9, whose network had structure [0-9a-f]{16}"):
-        other.build()
+        other.build(trust="tests")
 
 
 def test_wrong_widths_are_complained_about_together() -> None:

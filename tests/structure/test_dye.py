@@ -13,6 +13,7 @@ from pruneas.errors import StructureError
 from pruneas.structure.build import structure_of
 from pruneas.structure.dye import DyeTensor, Trace, trace_network
 from pruneas.structure.groups import Structure
+from pruneas.structure.planes import Plane
 from tests.nets import NETS, image
 
 Forward = Callable[["Two", torch.Tensor], torch.Tensor]
@@ -272,16 +273,38 @@ def test_tracing_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+class TwoNames(nn.Module):
+    """One module under two names, which also keeps a buffer from its first call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 3, 1)
+        self.b = self.a
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "kept"):
+            self.register_buffer("kept", self.a.weight.sum())
+        return self.b(self.a(x)) * self.kept
+
+
+def test_modules_of_two_names_and_buffers_made_on_the_way_leave_no_dyes_behind() -> None:
+    network = TwoNames()
+    weight = network.a.weight
+    trace_network(network, [torch.empty(1, 3, 5, 7)])
+    assert network.a.weight is weight
+    assert list(network.state_dict()) == ["a.weight", "a.bias", "b.weight", "b.bias"]
+    assert all(module._compiled_call_impl is None for module in network.modules())
+
+
 def test_dyes_along_a_dimension_of_size_one_and_of_one_dye() -> None:
     trace = Trace()
-    plane = torch.tensor([4, 5, 6]).view(1, 3, 1).expand(1, 3, 7)
-    tensor = DyeTensor(plane.shape, (plane,), trace)
+    tensor = DyeTensor((1, 3, 7), (Plane.along(np.array([4, 5, 6]), 1, 3),), trace)
     assert [dyes.tolist() for dyes in map(tensor.along, range(3)) if dyes is not None] == [[0], [4, 5, 6], [0] * 7]
-    frozen = DyeTensor((1, 3), (torch.full((1, 3), 9),), trace)
+    frozen = DyeTensor((1, 3), (Plane.of(np.full((1, 3), 9)),), trace)
     assert [dyes.tolist() for dyes in map(frozen.along, range(2)) if dyes is not None] == [[9], [9, 9, 9]]
-    mixed = DyeTensor((2, 3), (torch.arange(1, 7).view(2, 3),), trace)
+    mixed = DyeTensor((2, 3), (Plane.of(np.arange(1, 7).reshape(2, 3)),), trace)
     assert mixed.along(0) is None and mixed.along(1) is None
-    weight = DyeTensor((2, 3), (torch.tensor([[1], [2]]).expand(2, 3), torch.tensor([[3, 4, 5]]).expand(2, 3)), trace)
+    weight = DyeTensor((2, 3), (Plane.along(np.array([1, 2]), 0, 2), Plane.along(np.array([3, 4, 5]), 1, 2)), trace)
     along = [weight.along(dim) for dim in (0, 1, -1)]
     assert [dyes.tolist() for dyes in along if dyes is not None] == [[1, 2], [3, 4, 5], [3, 4, 5]]
     assert sorted(weight.dyes().tolist()) == [1, 2, 3, 4, 5]

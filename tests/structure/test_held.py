@@ -85,7 +85,7 @@ def test_one_number_for_two_sizes_freezes_both() -> None:
 
 def test_attributes_are_their_own_again_afterwards() -> None:
     network = Holds()
-    with holding(network):
+    with holding(dict(network.named_modules())):
         assert isinstance(network.parts[0], Held) and isinstance(network.width, Held)
         assert not isinstance(network.a.out_channels, Held)
     assert (type(network.parts[0]), type(network.width)) == (int, int)

@@ -76,7 +76,7 @@ def test_an_architecture_says_which_channels_are_selected() -> None:
     assert architecture.selections == {"select": (1, 4)}  # of other groups it does not matter which channels they are
     again = Architecture.from_json(architecture.to_json())
     assert again == architecture
-    network = again.build(seed=0)
+    network = again.build(seed=0, trust="tests")
     assert network.select.index.tolist() == [1, 4]
     assert network.a[0].weight.shape == (3, 2, 3, 3)
     assert (
@@ -114,7 +114,7 @@ def test_groups_that_nothing_selects_have_no_selection() -> None:
     architecture = describe(known("Selecting"), WIDTHS)
     text = architecture.to_json()[:-2] + ', "selections": {"a.0": [0, 1, 2], "b": []}}'
     with pytest.raises(ArchitectureError, match=r"selections: no channel selection puts out a\.0, b$"):
-        Architecture.from_json(text).build()
+        Architecture.from_json(text).build(trust="tests")
 
 
 def test_removed_blocks_take_their_selections_along() -> None:

@@ -34,45 +34,51 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
-def test_fit_is_a_plain_training_loop(small):
-    recipe = Recipe(epochs=3, batch_size=13, learning_rate=0.1, crop=0, flip=False, precision="float32")
-    model, plain = net(), net()
-    result = fit(model, small, recipe, seed=11)
+def test_fit_is_a_plain_training_loop_step_for_step(small):
+    recipe = Recipe(epochs=3, batch_size=13, learning_rate=0.1, crop=2, precision="float32")
+    model, plain, after_steps = net(), net(), []
+    result = fit(model, small, recipe, seed=11, after_step=lambda network: after_steps.append(weights(network)))
 
     generator = torch.Generator().manual_seed(11)
-    images = small.train.images.float() / 255
-    images = (images - torch.tensor(small.mean)[:, None, None]) / torch.tensor(small.std)[:, None, None]
+    black = torch.zeros(53, 3, 7 + 4, 11 + 4, dtype=torch.uint8)
+    black[:, :, 2:-2, 2:-2] = small.train.images
     velocity = [torch.zeros_like(parameter) for parameter in plain.parameters()]
     step = 0
     losses = []
     for _ in range(3):
-        order = torch.randperm(53, generator=generator)
-        torch.randint(1, (2, 53), generator=generator)
-        torch.rand(53, generator=generator)
+        order = torch.randperm(53, generator=generator).tolist()
+        tops, lefts = torch.randint(5, (2, 53), generator=generator).tolist()
+        mirrored = (torch.rand(53, generator=generator) < 0.5).tolist()
         losses.append(0.0)
         for start in (0, 13, 26, 39):  # the 53rd image is left out
             batch = order[start : start + 13]
+            images = []
+            for place, index in enumerate(batch, start):
+                image = black[index, :, tops[place] : tops[place] + 7, lefts[place] : lefts[place] + 11].float() / 255
+                image = (image - torch.tensor(small.mean)[:, None, None]) / torch.tensor(small.std)[:, None, None]
+                images.append(image.flip(2) if mirrored[place] else image)
             progress = (step + 0.5) / 12
             rate = 0.1 * (progress / 0.25 if progress < 0.25 else (1 - progress) / 0.75)
             target = torch.full((13, 3), 0.1 / 3).scatter(1, small.train.labels[batch][:, None], 0.9 + 0.1 / 3)
-            loss = -(target * plain(images[batch]).log_softmax(1)).sum(1).mean()
+            loss = -(target * plain(torch.stack(images)).log_softmax(1)).sum(1).mean()
             gradients = torch.autograd.grad(loss, list(plain.parameters()))
             with torch.no_grad():
                 for parameter, gradient, v in zip(plain.parameters(), gradients, velocity, strict=True):
                     gradient = gradient + 5e-4 * parameter
                     v.mul_(0.9).add_(gradient)
                     parameter -= rate * (gradient + 0.9 * v)
+            for found, expected in zip(after_steps[step], weights(plain), strict=True):
+                torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
             losses[-1] += loss.item() / 4
             step += 1
-    for found, expected in zip(weights(model), weights(plain), strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert step == len(after_steps)
     assert [record.train_loss for record in result.epochs] == pytest.approx(losses, abs=1e-5)
     assert result.epochs[-1].learning_rate == pytest.approx(0.1 * (0.5 / 12) / 0.75)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(small, precision):
-    recipe = Recipe(epochs=2, batch_size=13, crop=2, precision=precision)
+    recipe = Recipe(epochs=3, batch_size=13, crop=2, precision=precision)
     first, second, other = net(dropout=0.2), net(dropout=0.2), net(dropout=0.2)
     fit(first, small, recipe, seed=3)
     torch.rand(7)  # what the caller draws meanwhile does not matter

@@ -50,6 +50,14 @@ def generate(
     weights: Annotated[
         Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="A package whose networks a file of --from may name. Repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the base.", rich_help_panel=RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
     run: Annotated[
@@ -93,7 +101,9 @@ def generate(
     for each in budgets:
         Budget.parse(each)
     files = [*(sources or []), *map(Path, more or [])]
-    learned_from = [Architecture.load(file) for file in map(_source, files)]
+    learned_from = [Architecture.load(file, trust=trust or ()) for file in map(_source, files)]
+    for source in learned_from:
+        source.check_trust()
 
     from pruneas.run.generate import generate as run_generate
     from pruneas.structure.masks import mask_path

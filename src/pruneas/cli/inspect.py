@@ -24,8 +24,12 @@ def inspect(
         typer.Option(
             metavar="SIZES",
             help="One input without the batch: 3x224x224, or 128:int64 for indices; once for each argument of forward. "
-            "\\[pruneas: 3x32x32, torchvision and timm: 3x224x224, files: their own]",
+            "\\[pruneas: 3x32x32, torchvision, timm and files: their own]",
         ),
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE", help="A package whose networks an architecture file may name. Repeatable."),
     ] = None,
     every_group: Annotated[bool, typer.Option("--groups", help="Show every group on its own.")] = False,
     every_layer: Annotated[bool, typer.Option("--layers", help="Show every layer on its own.")] = False,
@@ -35,7 +39,7 @@ def inspect(
 
     Nothing is trained: the network is made, traced once, and tried at other widths.
     """
-    subject = Subject.of(network, [Input.parse(each) for each in input or ()])
+    subject = Subject.of(network, [Input.parse(each) for each in input or ()], trust=trust or ())
 
     with contextlib.redirect_stdout(sys.stderr):  # what a network's own code prints is not the result
         from pruneas.report.inspection import inspect as look

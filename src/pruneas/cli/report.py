@@ -1,4 +1,4 @@
-"""`pruneas report`: the final report again, from a run's records."""
+"""`pruneas report`: the final report again, from a run's records, in the terminal or as a page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,23 @@ from pruneas.cli.search import print_front, print_result
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run: a finished one, with --html also another.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="Write a page with all figures, and print its path.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of --html. \\[report.html in the run's folder]")
+    ] = None,
 ) -> None:
-    """Print the result of a finished run again, or of searches at several budgets."""
+    """Print the result of a finished run again, or of searches at several budgets, or write the page of any run."""
+    if as_html and as_json:
+        raise typer.BadParameter("give one of --html and --json")
+    if out is not None and not as_html:
+        raise typer.BadParameter("--out is the file of --html: give both")
+    if as_html:
+        from pruneas.run.report import write_report
+
+        typer.echo(str(write_report(run, out)))
+        return
     from pruneas.run import load
     from pruneas.run.sweep import is_sweep, load_sweep
 

@@ -33,6 +33,14 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Epochs of the recipe.", rich_help_panel=RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
     run: Annotated[Path | None, typer.Option(help="The folder. \\[runs/SPACE-ARM-HASH]", rich_help_panel=RUN)] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="A package whose networks an architecture file may name. Repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
     ] = False,
@@ -46,9 +54,11 @@ def train(
 ) -> None:
     """Train an architecture from scratch, and say how well it does on the test images.
 
-    The same command goes on with an interrupted training; more seeds add to those that are there.
+    The same command goes on with an interrupted training; more seeds add to those that are there. With several GPUs,
+    `torchrun --nproc-per-node 4 -m -- pruneas train ...` spreads each training over them.
     """
-    wanted = Architecture.load(architecture)
+    wanted = Architecture.load(architecture, trust=trust or ())
+    wanted.check_trust()
     given: dict[str, Any] = {
         "data.source": data,
         "recipe.epochs": epochs,
@@ -60,9 +70,12 @@ def train(
     chosen = Space.load(space, given)
     check_paths(chosen, given)
 
-    from pruneas.run.train import RECORD
+    from pruneas.run.train import RECORD, follow, is_follower
     from pruneas.run.train import train as run_train
 
+    if is_follower():
+        follow(chosen)
+        return
     with view(quiet) as observer:
         result = run_train(
             chosen,

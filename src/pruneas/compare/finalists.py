@@ -20,10 +20,10 @@ from pruneas.cost.model import CostModel
 from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
-from pruneas.search.train import CHECKPOINT, Epoch, Training, TrainingRecord, concerns_all, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
-from pruneas.training import DataSource, Job, Pool, Recipe
+from pruneas.training import DataSource, Job, Leader, Pool, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,7 @@ class Stage:
     device: str
     test: bool
     folder: Path
+    compile: str = "auto"
 
     @property
     def seeds(self) -> list[int]:
@@ -67,7 +68,7 @@ class Stage:
     def run(
         self,
         entrants: Sequence[Entrant],
-        pool: Pool,
+        pool: Pool | Leader,
         observer: Observer,
         worked: Callable[[int], None],
         note: Callable[[str], None],
@@ -80,9 +81,8 @@ class Stage:
         observer.stage(self.name, f"{len(entrants)} architectures, {self.num_seeds} seeds each", len(jobs))
 
         def on_message(key: str, message: Any) -> None:
-            if isinstance(message, Epoch):
-                observer.training(key, message.epoch, message.epochs, message.accuracy)
-                worked(message.images)
+            if isinstance(message, Progress):
+                message.tell(key, observer, worked)
 
         for outcome in pool.run([job for job, _ in jobs.values()], on_message):
             observer.trained(outcome.key)
@@ -92,6 +92,8 @@ class Stage:
                 note(f"{self.name} training of {outcome.key} failed: {outcome.failure}")
             else:
                 write_json(jobs[outcome.key][1], outcome.value.to_json())
+                for text in outcome.value.notes:
+                    note(f"{self.name} training of {outcome.key}: {text}")
         results: dict[str, list[TrainingRecord]] = {}
         for entrant in entrants:
             paths = [self.path(entrant, seed) for seed in self.seeds]
@@ -126,6 +128,7 @@ class Stage:
                     test=self.test,
                     weights=self.weights(entrant, seed) if self.test and index == 0 else None,
                     checkpoint=path.with_suffix(CHECKPOINT),
+                    compile=self.compile,
                 )
                 key = f"{entrant.name}, seed {index + 1}"
                 jobs[key] = Job(key=key, function=train, arguments={"training": training}), path

@@ -45,6 +45,41 @@ class Polynomial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quadratic:
+    """A cost as constant + linear @ widths + widths @ mixed @ widths / 2: what all pairs of changes cost follows at
+    once from that. Shapes (groups,) and (groups, groups)."""
+
+    constant: int
+    linear: npt.NDArray[np.int64]
+    mixed: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, polynomial: Polynomial) -> Quadratic:
+        # In floating point, where products are fast; of integers below 2**53, so exact.
+        a, b = (polynomial.coefficients[index].astype(np.float64) for index in (polynomial.a, polynomial.b))
+        of_a, of_b = polynomial.constants[polynomial.a], polynomial.constants[polynomial.b]
+        half = (a * polynomial.factors[:, None]).T @ b
+        return cls(
+            constant=int(polynomial.factors @ (of_a * of_b)),
+            linear=((polynomial.factors * of_b) @ a + (polynomial.factors * of_a) @ b).astype(np.int64),
+            mixed=(half + half.T).astype(np.int64),
+        )
+
+    def __call__(self, widths: Widths) -> int:
+        return self.constant + int(self.linear @ widths) + int(widths @ self.mixed @ widths) // 2
+
+    def gains(self, widths: Widths, narrower: Widths, wider: Widths) -> npt.NDArray[np.int64]:
+        """How much more it costs where the first group is made narrower and the second wider; on the diagonal, where
+        the group is made wider. Shape (groups, groups)."""
+        less, more = widths - narrower, wider - widths
+        slope, bend = self.linear + self.mixed @ widths, np.diagonal(self.mixed) // 2
+        dearer, cheaper = more * (slope + more * bend), less * (slope - less * bend)
+        gains: npt.NDArray[np.int64] = dearer - cheaper[:, None] - np.outer(less, more) * self.mixed
+        np.fill_diagonal(gains, dearer)
+        return gains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
     """Prices widths of one structure. `base` is fvcore's count of the base network."""
 

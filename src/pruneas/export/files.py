@@ -1,73 +1,167 @@
-"""An architecture and its weights as files, each checked by reading it back."""
+"""An architecture and its weights as files, each checked by reading it back in a fresh process."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
 
 from pruneas.architecture import Architecture
-from pruneas.cost.count import count
-from pruneas.errors import ArchitectureError, NetworkError, RunError
-from pruneas.files import replacing, write_text
+from pruneas.cost.count import Count, count
+from pruneas.errors import NetworkError, RunError
+from pruneas.export.card import card
+from pruneas.export.graphs import missing, write_onnx, write_torch_export
+from pruneas.export.reload import verify
+from pruneas.export.taken import Taken
+from pruneas.export.text import python_text
+from pruneas.files import write_text
 from pruneas.networks.weights import fit_to, read_weights
+from pruneas.structure.build import build_widths, structure_for
+from pruneas.structure.masks import mask_path, read_masks
+
+CARD = "model-card.md"
 
 
-def export(run_or_file: Path, formats: list[str], out: Path | None) -> list[Path]:
-    """Write the formats asked for; returns what was written.
+def export(
+    run_or_file: Path,
+    formats: list[str],
+    out: Path | None,
+    *,
+    weights: Path | None = None,
+    with_card: bool = False,
+    trust: str | Collection[str] = (),
+) -> list[Path]:
+    """Write the formats asked for, all or none of them; returns what was written.
 
     `run_or_file` is the folder of a finished run or an architecture file; `out` defaults to that folder's `export/`,
-    or to `export/` beside the file. Raises RunError for formats that do not exist, runs that are not finished, and
-    where nothing can be written.
+    or to `export/` beside the file. `weights` are those of the architecture; a run has its own. Without any, what is
+    exported is freshly initialised, and says so. `trust` names packages whose factories an architecture file may name.
+    Raises RunError for formats that do not exist, runs that are not finished, and where nothing can be written,
+    ExportError for an export that cannot be made or is another network when it is read back.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise RunError(f"--format: must be among {', '.join(FORMATS)}, got {', '.join(map(repr, unknown)) or 'none'}")
+    for name in formats:
+        if lacking := missing(name):
+            raise RunError(f"--format {name}: {', '.join(lacking)} is not installed: pip install 'pruneas[{name}]'")
+    taken = _taken(run_or_file, weights, trust)
+    if "safetensors" in formats and not taken.has_weights:
+        raise RunError(
+            f"{run_or_file}: safetensors hold weights, an architecture file has none; give them with --weights FILE, "
+            "or export a run's folder"
+        )
+    folder = out or (run_or_file if run_or_file.is_dir() else run_or_file.parent) / "export"
+    with _making(folder) as made:
+        counted = count(taken.network, taken.architecture.inputs)
+        written = {name: FORMATS[name](taken, counted, made) for name in dict.fromkeys(formats)}
+        verify(written, taken.network, counted, taken.architecture)
+        if with_card:
+            write_text(made / CARD, card(taken, counted))
+        return [folder / name for name in sorted(os.listdir(made))]
+
+
+@contextlib.contextmanager
+def _making(folder: Path) -> Iterator[Path]:
+    """A folder of its own inside the one asked for; its files move there when all is well."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written: {error.strerror}; give another folder with --out") from error
+    try:
+        yield made
+        for path in made.iterdir():
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _taken(run_or_file: Path, weights: Path | None, trust: str | Collection[str]) -> Taken:
     if not run_or_file.exists():
         raise RunError(f"{run_or_file}: there is no such run or architecture file")
     is_run = run_or_file.is_dir()
     source = run_or_file / "best" / "architecture.json" if is_run else run_or_file
-    if is_run and not (source.exists() and (run_or_file / "result.json").exists()):
+    result = run_or_file / "result.json"
+    if is_run and not (source.exists() and result.exists()):
         raise RunError(f"{run_or_file}: holds no finished run; give the search's command again to go on with it")
-    architecture = Architecture.load(source)
-    folder = out or (run_or_file / "export" if is_run else run_or_file.parent / "export")
+    architecture = Architecture.load(source, trust=trust)
+    own = source.with_name("weights.safetensors")
+    path = weights or (own if is_run and own.exists() else None)
+    structure = structure_for(architecture)
+    network = build_widths(structure, architecture.widths, architecture.removed, architecture.selections, seed=0)
+    if path is not None:
+        try:
+            fit_to(network, read_weights(path), str(path))
+        except NetworkError as error:
+            if weights is not None:
+                raise
+            raise RunError(
+                f"{error}. Delete {result} and give the search's command again: {source.parent} is made anew"
+            ) from error
+    return Taken(
+        architecture=architecture,
+        structure=structure,
+        network=network.eval(),
+        weights=path,
+        mask=mask_path(source) if architecture.mask is not None else None,
+        result=result.read_text(encoding="utf-8") if is_run else None,
+        facts=_facts(source.with_name("weights.json")) if is_run and path == own else {},
+    )
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a run says of its weights: whose, trained on what, the images' normalisation, the classes."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written: {error.strerror}; give another folder with --out") from error
-    return [FORMATS[name](architecture, source, folder) for name in dict.fromkeys(formats)]
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}; delete the run's result.json and search again") from error
+    return dict(found)
 
 
-def _json(architecture: Architecture, source: Path, folder: Path) -> Path:
-    """The architecture file. Checked by building the network that it describes and counting it."""
+def _json(taken: Taken, counted: Count, folder: Path) -> Path:
     path = folder / "architecture.json"
-    write_text(path, architecture.to_json() + "\n")
-    written = Architecture.load(path)
-    found, base = count(written.build(), written.inputs), count(architecture.build(), architecture.inputs)
-    if (found.flops, found.params) != (base.flops, base.params):
-        raise ArchitectureError(f"{path}: read back, it builds another network")
+    write_text(path, taken.architecture.to_json() + "\n")
+    if taken.mask is not None and taken.architecture.mask is not None:
+        read_masks(taken.mask, taken.architecture.mask)
+        shutil.copyfile(taken.mask, mask_path(path))
     return path
 
 
-def _safetensors(architecture: Architecture, source: Path, folder: Path) -> Path:
-    """The weights of a run's winner. Checked, before and after, by loading them into the network they are for."""
-    weights = source.parent / "weights.safetensors"
-    if not weights.exists():
-        raise RunError(
-            f"{weights}: is missing; weights are exported from a run's folder, an architecture file has none"
-        )
-    try:
-        fit_to(architecture.build(), read_weights(weights), str(weights))
-    except NetworkError as error:
-        run = source.parent.parent
-        raise RunError(
-            f"{error}. Delete {run / 'result.json'} and give the search's command again: {run / 'best'} is made anew"
-        ) from error
+def _safetensors(taken: Taken, counted: Count, folder: Path) -> Path:
     path = folder / "weights.safetensors"
-    with replacing(path) as temporary:
-        shutil.copyfile(weights, temporary)
-    fit_to(architecture.build(), read_weights(path), str(path))
+    save_file({name: tensor.contiguous() for name, tensor in taken.network.state_dict().items()}, path)
     return path
 
 
-FORMATS: Mapping[str, Callable[[Architecture, Path, Path], Path]] = {"json": _json, "safetensors": _safetensors}
+def _python(taken: Taken, counted: Count, folder: Path) -> Path:
+    path = folder / "network.py"
+    write_text(path, python_text(taken, counted))
+    tensors = {name: buffer for name, buffer in taken.network.named_buffers()}
+    torch.save({**tensors, **taken.network.state_dict()}, path.with_suffix(".pt"))
+    return path
+
+
+def _torch_export(taken: Taken, counted: Count, folder: Path) -> Path:
+    return write_torch_export(taken.network, taken.architecture.inputs, folder / "network.pt2")
+
+
+def _onnx(taken: Taken, counted: Count, folder: Path) -> Path:
+    return write_onnx(taken.network, taken.architecture.inputs, folder / "network.onnx")
+
+
+FORMATS: Mapping[str, Callable[[Taken, Count, Path], Path]] = {
+    "json": _json,
+    "python": _python,
+    "safetensors": _safetensors,
+    "onnx": _onnx,
+    "torch-export": _torch_export,
+}

@@ -1,7 +1,9 @@
 """From a reference to its factory, and from there to a network."""
 
+import contextlib
 import importlib
 import importlib.metadata
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from torch.utils._pytree import tree_iter
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import NetworkError
 from pruneas.networks import densenet, preresnet, resnet, resnet50, vgg
+from pruneas.networks.bounded import bounded
 
 Factory = Callable[..., nn.Module]
 
@@ -40,14 +43,15 @@ NETWORKS: dict[str, Factory] = {
 }
 
 
-def make(reference: Reference) -> nn.Module:
-    """A freshly initialised network, by running the factory.
+def make(reference: Reference, *, trusted: bool = True) -> nn.Module:
+    """A freshly initialised network, by running the factory. One that is not trusted may take so much memory only.
 
     Raises NetworkError where the factory is missing, raises, or returns something else than a module.
     """
     factory = _factory(reference)
     try:
-        network = factory(**reference.arguments)
+        with contextlib.nullcontext() if trusted else bounded():
+            network = factory(**reference.arguments)
     except Exception as error:
         raise NetworkError(
             f"network {reference}: its factory raised {type(error).__name__}: {error} ({_last_line(error)})"
@@ -57,6 +61,27 @@ def make(reference: Reference) -> nn.Module:
             f"network {reference}: the factory must return a torch.nn.Module, it returned {type(network).__name__}"
         )
     return network
+
+
+def usual_shape(reference: Reference) -> tuple[int, int, int]:
+    """The image (channels, height, width) that a network of torchvision's or timm's is used with.
+
+    The smallest that torchvision has weights for, the one in timm's configuration; 3x224x224 where they say nothing.
+    Nothing is fetched.
+    """
+    zoo, _, name = reference.name.partition(":")
+    if zoo == "torchvision":
+        from torchvision import models
+
+        weights = models.get_model_weights(name) if name in models.list_models(module=models) else ()
+        sides = [each.transforms.keywords.get("crop_size", 224) for each in weights]
+        return (3, min(sides, default=224), min(sides, default=224))
+    try:
+        import timm
+    except ModuleNotFoundError:
+        return (3, 224, 224)  # `make` says what is missing
+    known = timm.get_pretrained_cfg(name)
+    return (3, 224, 224) if known is None else known.input_size
 
 
 def examples(inputs: Inputs, *, batch: int = 1, device: torch.device | str = "cpu") -> list[torch.Tensor]:
@@ -90,7 +115,12 @@ def _factory(reference: Reference) -> Factory:
     if package == "torchvision":
         from torchvision import models
 
-        return _from_table(reference, name, {known: models.get_model_builder(known) for known in models.list_models()})
+        builder = _from_table(
+            reference, name, {known: models.get_model_builder(known) for known in models.list_models()}
+        )
+        # Detectors and segmenters fetch the weights of their backbone unless they are told not to.
+        is_fetching = "weights_backbone" in inspect.signature(builder).parameters
+        return partial(builder, weights_backbone=None) if is_fetching else builder
     if package == "timm":
         return _from_timm(reference, name)
     if package.partition(".")[0] in sys.stdlib_module_names:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from pruneas.cost.layers import layer_flops
 from pruneas.cost.model import CostModel, Widths
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.networks import make, provider
@@ -197,7 +198,7 @@ def inspect(subject: Subject) -> Inspection:
     Raises NetworkError where it cannot be made, StructureError where it cannot be traced at these inputs, made narrower
     or priced.
     """
-    network = make(subject.network)
+    network = make(subject.network, trusted=subject.trusted)
     began = time.perf_counter()
     structure = confirmed(structure_of(network, subject.network, subject.inputs))
     seconds = time.perf_counter() - began
@@ -273,10 +274,7 @@ def _shares(base: CostModel, flops: int, params: int) -> CostRecord:
 
 
 def _layers(structure: Structure, model: CostModel, network: nn.Module) -> tuple[LayerRecord, ...]:
-    flops: Counter[str] = Counter()
-    for operation in structure.operations:
-        sizes = [int(f.constant + f.coefficients @ model.base_widths) for f in (operation.a, operation.b) if f]
-        flops[operation.place] += operation.factor * int(np.prod(sizes))
+    flops = Counter(layer_flops(structure, model.base_widths))
     params: Counter[str] = Counter()
     for name, parameter in network.named_parameters():
         params[_owner(name)] += parameter.numel()

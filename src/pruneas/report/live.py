@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -26,6 +27,33 @@ from pruneas.report.numbers import count, duration, percent, share
 
 Clock = Callable[[], float]
 _SHOWN_TRIALS = 12
+_SILENCE = 30.0  # seconds after which plain lines tell how far things are
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What is known of a training that goes on; accuracy and loss are of its last whole epoch."""
+
+    epoch: float
+    epochs: int
+    accuracy: float | None
+    loss: float | None
+    images_per_second: float | None
+
+    def after(self, before: _Training | None) -> _Training:
+        """With what is new, and what was known before of the rest."""
+        if before is None or self.accuracy is not None:
+            return self
+        return replace(self, accuracy=before.accuracy, loss=before.loss)
+
+    def words(self) -> list[str]:
+        """Epoch, speed, loss and accuracy, '' for what is not known."""
+        return [
+            f"epoch {math.floor(self.epoch)}/{self.epochs}",
+            "" if self.images_per_second is None else f"{self.images_per_second:,.0f} images/s",
+            "" if self.loss is None else f"loss {self.loss:.3f}",
+            "" if self.accuracy is None else f"{percent(self.accuracy)} %",
+        ]
 
 
 class TimeLeft:
@@ -66,7 +94,8 @@ class LiveView:
         self._stage, self._detail, self._total, self._done = "", "", 0, 0
         self._trials: deque[TrialLine] = deque(maxlen=_SHOWN_TRIALS)
         self._best: TrialLine | None = None
-        self._running: dict[str, tuple[int, int, float | None]] = {}
+        self._running: dict[str, _Training] = {}
+        self._decoded: tuple[int, int] | None = None
         # Trainings come from a server process that is started by exec, so no fork can inherit the lock of the thread
         # that keeps the clock going.
         self._live = Live(
@@ -90,11 +119,25 @@ class LiveView:
     def stage(self, name: str, detail: str, total: int) -> None:
         self._stage, self._detail, self._total, self._done = name, detail, total, 0
         self._running.clear()
+        self._decoded = None
         self._console.print(_stage_text(name, detail, total))
         self._draw()
 
-    def training(self, label: str, epoch: int, epochs: int, accuracy: float | None) -> None:
-        self._running[label] = (epoch, epochs, accuracy)
+    def decoding(self, done: int, total: int) -> None:
+        self._decoded = (done, total) if done < total else None
+        self._draw()
+
+    def training(
+        self,
+        label: str,
+        epoch: float,
+        epochs: int,
+        accuracy: float | None,
+        loss: float | None = None,
+        images_per_second: float | None = None,
+    ) -> None:
+        now = _Training(epoch, epochs, accuracy, loss, images_per_second)
+        self._running[label] = now.after(self._running.get(label))
         self._draw()
 
     def trained(self, label: str) -> None:
@@ -141,6 +184,9 @@ class LiveView:
         if self._total:
             cells.append(ProgressBar(total=self._total, completed=min(self._done, self._total), width=16))
             cells.append(f"{min(self._done, self._total)}/{self._total} trainings")
+        if self._decoded is not None:
+            done, total = self._decoded
+            cells += [ProgressBar(total=total, completed=done, width=16), f"{done:,}/{total:,} images decoded"]
         cells.append(f"{duration(self._clock() - self._began)} gone")
         if left is not None:
             cells.append(f"{duration(left)} left")
@@ -151,13 +197,17 @@ class LiveView:
 
 
 class PlainLines:
-    """One line an event, for logs and pipes: stages, trials, trainings outside the search, notes. No epochs."""
+    """One line an event, for logs and pipes: stages, trials, trainings outside the search, notes.
+
+    Epochs, and how many images are decoded, only where nothing else was told for half a minute.
+    """
 
     def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
         self._console = Console(file=stream, stderr=stream is None, soft_wrap=True, no_color=True, highlight=False)
         self._left = TimeLeft(clock)
+        self._clock, self._spoke = clock, clock()
         self._best: TrialLine | None = None
-        self._accuracies: dict[str, float | None] = {}
+        self._running: dict[str, _Training] = {}
         self._has_trials = False
 
     def __enter__(self) -> Self:
@@ -173,11 +223,28 @@ class PlainLines:
         self._has_trials = name == "search"
         self._print(_stage_text(name, detail, total).plain)
 
-    def training(self, label: str, epoch: int, epochs: int, accuracy: float | None) -> None:
-        self._accuracies[label] = accuracy
+    def decoding(self, done: int, total: int) -> None:
+        if self._is_silent() or done == total:
+            self._print(f"decoded {done:,} of {total:,} images")
+
+    def training(
+        self,
+        label: str,
+        epoch: float,
+        epochs: int,
+        accuracy: float | None,
+        loss: float | None = None,
+        images_per_second: float | None = None,
+    ) -> None:
+        now = _Training(epoch, epochs, accuracy, loss, images_per_second)
+        self._running[label] = now.after(self._running.get(label))
+        if self._is_silent():
+            words = ", ".join(filter(None, self._running[label].words()))
+            self._print(f"{label}: {words}{self._time_left()}")
 
     def trained(self, label: str) -> None:
-        accuracy = self._accuracies.pop(label, None)
+        known = self._running.pop(label, None)
+        accuracy = None if known is None else known.accuracy
         if not self._has_trials:
             found = "" if accuracy is None else f": validation accuracy {percent(accuracy)} %"
             self._print(f"trained {label}{found}{self._time_left()}")
@@ -200,7 +267,11 @@ class PlainLines:
         left = self._left.seconds()
         return "" if left is None else f"; about {duration(left)} left"
 
+    def _is_silent(self) -> bool:
+        return self._clock() - self._spoke >= _SILENCE
+
     def _print(self, text: str) -> None:
+        self._spoke = self._clock()
         self._console.print(text, markup=False, soft_wrap=True)
 
 
@@ -252,15 +323,14 @@ def _trial_table(lines: deque[TrialLine], best: TrialLine | None) -> Table:
     return table
 
 
-def _running_table(running: Mapping[str, tuple[int, int, float | None]]) -> Table:
+def _running_table(running: Mapping[str, _Training]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    for label, (epoch, epochs, accuracy) in running.items():
-        table.add_row(
-            Text(label),
-            ProgressBar(total=epochs, completed=epoch, width=12),
-            f"epoch {epoch}/{epochs}",
-            "" if accuracy is None else f"{percent(accuracy)} %",
-        )
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=18)  # with the rest, 80 characters
+    for _ in range(5):
+        table.add_column(no_wrap=True)
+    for label, training in running.items():
+        bar = ProgressBar(total=training.epochs, completed=training.epoch, width=8)
+        table.add_row(Text(label), bar, *training.words())
     return table
 
 

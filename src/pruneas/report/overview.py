@@ -76,15 +76,16 @@ def _facts(record: Inspection) -> Table:
 
 def _groups(record: Inspection, every: bool) -> RenderableType:
     def like(group: GroupRecord) -> Hashable:
-        return group.width, group.lowest, group.highest, group.frozen
+        return group.width, group.lowest, group.highest, group.frozen, group.elastic
 
     lines = _lines(record.groups, lambda group: group.name, like, every)
     shown, rest = (lines, []) if every else _largest(lines, GROUPS)
     table = _table("group", ["n", "width", "writers", "readers", "FLOPs", "params"])
     for name, groups in shown:
         frozen = groups[0].frozen is not None
+        marks = [mark for mark, holds in (("frozen", frozen), ("elastic", groups[0].elastic)) if holds]
         table.add_row(
-            _Name(f"{name} (frozen)" if frozen else name),
+            _Name(f"{name} ({', '.join(marks)})" if marks else name),
             str(len(groups)),
             str(groups[0].width),
             _range(len(group.written_by) for group in groups),
@@ -100,7 +101,8 @@ def _groups(record: Inspection, every: bool) -> RenderableType:
     if max(left.flops_share, left.params_share) >= 0.0005:
         name = "what no group has a part in"
         table.add_row(name, "", "", "", "", share(left.flops_share), share(left.params_share))
-    return Group(table, Text(_GROUPS_CAPTION, style="dim"))
+    elastic = any(groups[0].elastic for _, groups in shown)
+    return Group(table, Text(_GROUPS_CAPTION + (_ELASTIC if elastic else ""), style="dim"))
 
 
 _GROUPS_CAPTION = (
@@ -108,6 +110,8 @@ _GROUPS_CAPTION = (
     "in its channels. Shares are those of all n, and add up to 100 %: an operator's cost is split evenly between those "
     "it reads and writes."
 )
+
+_ELASTIC = " Elastic: its channels can be counted, but not told apart."
 
 
 def _layers(record: Inspection, every: bool) -> RenderableType:

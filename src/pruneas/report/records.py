@@ -10,9 +10,9 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 SCHEMA = 1
 
@@ -26,7 +26,8 @@ class ArmRecord:
     `origin` is where it comes from: a generator's name or 'search'; `removed` are blocks without their branch.
     `flops_share` is of the base network's. `difference` is the mean test accuracy minus uniform scaling's, None for
     uniform scaling itself and the base; `interval` holds it with the record's confidence. `seconds` is the time of all
-    its trainings.
+    its trainings. `layer_flops` and `layer_params` say where its cost is, by layer (empty in records of before they
+    were kept).
     """
 
     name: str
@@ -43,6 +44,8 @@ class ArmRecord:
     difference: float | None
     interval: tuple[float, float] | None
     seconds: float
+    layer_flops: Mapping[str, int] = field(default_factory=dict)
+    layer_params: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -154,16 +157,61 @@ class ResultRecord:
 
         Raises ValueError naming the first field that is missing, unknown or of the wrong type.
         """
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError(f"must be a JSON object, found {type(data).__name__}")
-        if data.get("schema") != SCHEMA:
-            raise ValueError(f"schema: must be {SCHEMA}, the version this pruneas reads, found {data.get('schema')!r}")
+        data = _versioned(text)
         if isinstance(data.get("arms"), list):
             derived = {"mean", "std"}  # they follow from the accuracies
             arms = [a if not isinstance(a, dict) else {k: a[k] for k in a.keys() - derived} for a in data["arms"]]
             data = data | {"arms": arms}
         return _read(cls, data, "result")  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedRecord:
+    """Indices of a parameter's dimension that cannot change, and why."""
+
+    parameter: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecord:
+    """The base network, and what of it a run may change.
+
+    `kept` are the groups that keep their width, with the reason; `fixed` sizes that are no group's. `unremovable`:
+    residual blocks that have to stay, with the reason. `uncounted`: operators fvcore has no formula for, with how often
+    they run.
+    """
+
+    schema: int = SCHEMA
+    network: str
+    provider: str
+    widths: Mapping[str, int]
+    flops: int
+    params: int
+    layer_flops: Mapping[str, int]
+    layer_params: Mapping[str, int]
+    kept: Mapping[str, str]
+    fixed: tuple[FixedRecord, ...]
+    unremovable: Mapping[str, str]
+    uncounted: Mapping[str, int]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
+        return _read(cls, _versioned(text), "network")  # type: ignore[no-any-return]
+
+
+def _versioned(text: str) -> dict[str, Any]:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"must be a JSON object, found {type(data).__name__}")
+    if data.get("schema") != SCHEMA:
+        raise ValueError(f"schema: must be {SCHEMA}, the version this pruneas reads, found {data.get('schema')!r}")
+    return data
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
@@ -172,7 +220,8 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{place}: must be an object, found {_found(value)}")
         hints = get_type_hints(kind)
-        required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+        absent = dataclasses.MISSING
+        required = [f.name for f in dataclasses.fields(kind) if f.default is absent and f.default_factory is absent]
         if missing := [name for name in required if name not in value]:
             raise ValueError(f"{place}: {', '.join(missing)}: missing")
         if unknown := sorted(value.keys() - hints.keys()):

@@ -9,7 +9,9 @@ runs/<name>/
   trials/<number>.json       every candidate
   selection/, test/          every training of the finalists
   best/                      architecture.json and weights.safetensors of the winner
+  network.json               the base network: its layers' cost, what cannot change and why
   result.json                the final table as values
+  report.html                all of it to be looked at
 """
 
 from __future__ import annotations
@@ -35,8 +37,20 @@ except ImportError:  # Windows: nothing keeps two processes out of one run there
     fcntl = None  # type: ignore[assignment]
 
 SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
+NETWORK, REPORT = "network.json", "report.html"
 FOLDERS = ("base", "generators", "trials", "selection", "test", BEST)
-FILES = (SPACE, RESULT, LOCK, "run.json", "study.db", "study.db-wal", "study.db-shm", "study.db-journal")
+FILES = (
+    SPACE,
+    RESULT,
+    LOCK,
+    NETWORK,
+    REPORT,
+    "run.json",
+    "study.db",
+    "study.db-wal",
+    "study.db-shm",
+    "study.db-journal",
+)
 OURS = {*FOLDERS, *FILES, "export", "artifacts"}
 """What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)

@@ -18,7 +18,7 @@ from pruneas.progress import Observer
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem, masked_name, propose
-from pruneas.search.train import CHECKPOINT, Epoch, Training, concerns_all, images_per_epoch, save_weights, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, concerns_all, images_per_epoch, save_weights, train
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
 from pruneas.structure.masks import mask_path
@@ -63,9 +63,8 @@ class Generation:
         ledger.begin("generators", self.images_left())
 
         def told(key: str, message: Any) -> None:
-            if isinstance(message, Epoch):
-                self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-                ledger.work(message.images)
+            if isinstance(message, Progress):
+                message.tell(key, self.observer, ledger.work)
 
         at_once = [self._proposal_job(method, None) for method in missing if "weights" not in method.needs]
         later = [self._proposal_job(method, self.weights) for method in missing if "weights" in method.needs]
@@ -161,6 +160,8 @@ class Generation:
                 self.observer.trained(outcome.key)
             if outcome.failure is None and outcome.key == BASE:
                 write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
+                for text in outcome.value.notes:
+                    self.observer.note(f"{BASE}: {text}")
             elif outcome.failure is None:
                 for target, record in outcome.value.items():
                     self._save(target, record)
@@ -198,6 +199,7 @@ class Generation:
             device=self.s.device,
             weights=self.weights,
             checkpoint=self.s.folder / "base" / f"record{CHECKPOINT}",
+            compile=self.s.space.compute.compile,
         )
         return Job(key=BASE, function=train, arguments={"training": training})
 
@@ -221,6 +223,7 @@ class Generation:
             sources=self.sources,
             masks=self.masks,
             options=self.s.space.generators.options.get(method, {}),
+            compile=self.s.space.compute.compile,
         )
 
 

@@ -47,6 +47,7 @@ def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> 
         devices=devices(setting.device, setting.workers),
         workers=setting.workers,
         folder=folder,
+        compile=setting.space.compute.compile,
     )
 
 

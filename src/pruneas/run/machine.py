@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 
 import torch
 
+from pruneas.cost.latency import processor
 from pruneas.errors import SpaceError
 
 PACKAGES = ("pruneas", "torch", "torchvision", "fvcore", "optuna", "numpy", "scipy", "scikit-learn")
@@ -45,17 +45,9 @@ def num_cores() -> int:
 
 def hardware(device: str, workers: int, threads: int) -> str:
     """A line that tells what the numbers of a run were measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
     gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
-    return (
-        f"{model}, {num_cores()} cores{gpu}; {workers} trainings at a time, {threads} thread{'s' * (threads > 1)} each"
-    )
+    each = f"{threads} thread{'s' * (threads > 1)} each"
+    return f"{processor()}, {num_cores()} cores{gpu}; {workers} trainings at a time, {each}"
 
 
 def versions() -> dict[str, str]:

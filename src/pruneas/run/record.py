@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pruneas.compare.fidelity import rank_correlation
 from pruneas.compare.finalists import Entrant
 from pruneas.compare.statistics import CONFIDENCE, Difference, against_control, sampling_error, verdict
+from pruneas.cost.layers import layer_flops, layer_params
 from pruneas.errors import RunError
-from pruneas.report.records import ArmRecord, DataRecord, FidelityRecord, ResultRecord, Role
+from pruneas.networks import provider
+from pruneas.report.records import ArmRecord, DataRecord, FidelityRecord, FixedRecord, NetworkRecord, ResultRecord, Role
+from pruneas.report.run import trial_name
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
-from pruneas.search.records import SEARCH, TrialRecord, name_of, num_trained
+from pruneas.search.records import SEARCH, TrialRecord, num_trained
 from pruneas.search.train import TrainingRecord
 
 
@@ -69,7 +72,7 @@ def result_record(
         base_widths=setting.structure.widths,
         base_flops=setting.model.base.flops,
         base_params=setting.model.base.params,
-        arms=tuple(_arm(arm, setting.model.base.flops, differences.get(name)) for name, arm in arms.items()),
+        arms=tuple(_arm(setting, arm, differences.get(name)) for name, arm in arms.items()),
         winner=winner.name,
         verdict=sentence,
         smallest_detectable=None if shown is None else shown.detectable,
@@ -101,7 +104,7 @@ def _fidelity(
     short: dict[str, TrialRecord] = {}
     for trial in trials:
         if trial.accuracy is not None and trial.copied_from is None:
-            short[name_of(trial)] = trial
+            short[trial_name(trial)] = trial
     names = [name for name in full if name in short]
     found = rank_correlation(
         [short[name].accuracy or 0.0 for name in names],
@@ -111,6 +114,25 @@ def _fidelity(
     if found is None:
         return None
     return FidelityRecord(architectures=found.num, correlation=found.value, low=found.low, high=found.high)
+
+
+def network_record(setting: Setting) -> NetworkRecord:
+    """What a run knows of its base network before anything is trained."""
+    structure, model, legal = setting.structure, setting.model, setting.legal
+    stay = [name for name, low, high in zip(model.groups, legal.lowest, legal.highest, strict=True) if low == high]
+    return NetworkRecord(
+        network=str(structure.network),
+        provider=provider(structure.network),
+        widths=structure.widths,
+        flops=model.base.flops,
+        params=model.base.params,
+        layer_flops=layer_flops(structure, model.base_widths),
+        layer_params=layer_params(structure, model.base_widths),
+        kept={name: structure.frozen.get(name, "the search space's [widths] leave it no other") for name in stay},
+        fixed=tuple(FixedRecord(parameter=f.parameter, size=f.size, reason=f.reason) for f in structure.fixed),
+        unremovable=dict(structure.unremovable),
+        uncounted=dict(model.base.uncounted),
+    )
 
 
 def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:
@@ -130,8 +152,9 @@ def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:
     return {name: found[first[arm.key]] for name, arm in arms.items() if arm.role != "base" and first[arm.key] in found}
 
 
-def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
+def _arm(setting: Setting, arm: Arm, difference: Difference | None) -> ArmRecord:
     entrant, records = arm.entrant, arm.records
+    widths = setting.model.vector(entrant.widths)
     return ArmRecord(
         name=entrant.name,
         origin=entrant.origin,
@@ -139,7 +162,7 @@ def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
         widths=dict(entrant.widths),
         removed=entrant.removed,
         flops=records[0].flops,
-        flops_share=records[0].flops / base_flops,
+        flops_share=records[0].flops / setting.model.base.flops,
         params=records[0].params,
         seeds=tuple(record.seed for record in records),
         test_accuracies=tuple(arm.test_accuracies),
@@ -147,6 +170,8 @@ def _arm(arm: Arm, base_flops: int, difference: Difference | None) -> ArmRecord:
         difference=None if difference is None else difference.value,
         interval=None if difference is None else (difference.low, difference.high),
         seconds=sum(record.seconds for record in records),
+        layer_flops=layer_flops(setting.structure, widths, entrant.removed),
+        layer_params=layer_params(setting.structure, widths, entrant.removed),
     )
 
 

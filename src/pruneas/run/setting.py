@@ -27,6 +27,7 @@ from pruneas.structure.build import structure_of
 from pruneas.structure.confirm import confirmed
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSet, DataSource, Recipe
+from pruneas.trust import consent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Setting:
             "versions": versions(),
             "data": self.data.fingerprint,
             "structure": self.structure.fingerprint,
+            "trust": consent(self.structure.network.name, self.folder),
             "weights": None if given is None else hashlib.sha256(Path(given).expanduser().read_bytes()).hexdigest(),
             "limit": self.most,
         }
@@ -96,7 +98,7 @@ class Setting:
             seed=space.compute.seed,
             download=download,
         )
-        data = source.load()
+        data = source.load(observer.decoding)
         outputs = outputs_of(network, inputs)
         if outputs < len(data.classes):
             raise DataError(

@@ -9,28 +9,25 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.errors import TrainingError
 from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.records import Role
-from pruneas.run.folder import BEST, RESULT
+from pruneas.report.run import trial_name
+from pruneas.run.folder import BEST, NETWORK, RESULT
 from pruneas.run.generation import Generation
 from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, result_record
+from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
-from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, name_of, num_trained, read_trials
+from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, num_trained, read_trials
 from pruneas.search.storage import shown
-from pruneas.search.train import (
-    Epoch,
-    TrainingRecord,
-    images_per_epoch,
-)
+from pruneas.search.train import TrainingRecord, images_per_epoch
 from pruneas.search.worker import Place, lead
 from pruneas.structure.build import describe
 from pruneas.structure.groups import Structure
@@ -62,6 +59,7 @@ class Run:
         if adopt is not None:
             adopt(self.generation)
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
+        write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
@@ -73,6 +71,7 @@ class Run:
             trials = self._search(pool, generated)
             result = self._finalists(pool, generated, trials)
         self.ledger.save()
+        write_report(self.s.folder)
         return result
 
     # What is left, and what is told ---------------------------------------------------------------------------------
@@ -93,11 +92,6 @@ class Run:
             "selection": self._images(max(0, selection), full),
             "test": self._images(max(0, test), full),
         }
-
-    def _told(self, key: str, message: Any) -> None:
-        if isinstance(message, Epoch):
-            self.observer.training(key, message.epoch, message.epochs, message.accuracy)
-            self.ledger.work(message.images)
 
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
@@ -190,6 +184,7 @@ class Run:
             device=self.s.device,
             test=test,
             folder=self.s.folder / name,
+            compile=self.s.space.compute.compile,
         )
 
     def _train(self, pool: Pool, stage: Stage, entrants: Sequence[Entrant]) -> dict[str, list[TrainingRecord]]:
@@ -262,7 +257,7 @@ def _roles(
 
 def _entrant(record: TrialRecord) -> Entrant:
     return Entrant(
-        name=name_of(record),
+        name=trial_name(record),
         origin=record.origin,
         widths=record.widths,
         removed=record.removed,

@@ -1,22 +1,32 @@
-"""What `pruneas.train` and `pruneas train` call: any architecture trained from scratch, several times."""
+"""What `pruneas.train` and `pruneas train` call: any architecture trained from scratch, several times.
+
+Where `torchrun` has started several processes, all of them call: the first one `train`, which leads, the others
+`follow`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pruneas import interrupts
 from pruneas.architecture import Architecture
 from pruneas.config import Space
-from pruneas.errors import ArchitectureError, TrainingError
+from pruneas.errors import ArchitectureError, SpaceError, TrainingError
 from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.run.folder import held, prepare, settings, settled
+
+if TYPE_CHECKING:
+    from pruneas.training import Leader, Pool
 
 Arm = Literal["scratch-e", "scratch-b"]
 RECORD, WEIGHTS = "training.json", "weights.safetensors"
@@ -59,7 +69,8 @@ def train(
 
     Scratch-E trains for the recipe's epochs. Scratch-B trains for as many more as the base network has FLOPs more, at
     most `cap` times as many [Liu2019, section 3]. The space's own network is not used. A run that was interrupted goes
-    on at the end of its last epoch; more seeds add to those that are there.
+    on at the end of its last epoch; more seeds add to those that are there. Trainings run side by side in processes of
+    their own, or, where torchrun has started this process with others, one after the other on all of them.
 
     Raises ArchitectureError where the factory no longer gives the architecture's structure, and for masked ones.
     """
@@ -91,22 +102,19 @@ def train(
         from pruneas.run.ledger import Ledger
         from pruneas.run.setting import Setting, check_givens
         from pruneas.search.train import images_per_epoch
-        from pruneas.training import Pool
+        from pruneas.structure.build import structure_for
 
-    with held(folder):
+    structure_for(architecture)  # what is not trusted, too large or of another network goes no further
+    with held(folder), _processes(space) as pool:
         setting = Setting.of(kept, folder, download, observer)
         structure = setting.structure
-        if structure.fingerprint != architecture.structure:
-            raise ArchitectureError(
-                f"architecture of {architecture.network}: it was made for structure {architecture.structure}, the "
-                f"factory here gives {structure.fingerprint}; install {architecture.provider}"
-            )
         widths = {**structure.widths, **architecture.widths}
         model = setting.model.without(structure, architecture.removed)
         ratio = setting.model.base.flops / int(model.flops(model.vector(widths)))
         recipe = setting.recipe.scratch_b(ratio, cap=cap) if arm == "scratch-b" else setting.recipe.scratch_e()
         prepare(folder, kept, fresh=False)
         facts = {"command": command, **setting.facts(), "architecture": text, "arm": f"{arm}, at most {cap:g}"}
+        facts["processes"] = num_processes()
         check_givens(folder, facts)
         stage = Stage(
             name=arm,
@@ -119,6 +127,7 @@ def train(
             device=setting.device,
             test=True,
             folder=folder / "test",
+            compile=space.compute.compile,
         )
         entrant = Entrant(
             name=arm,
@@ -131,8 +140,7 @@ def train(
         ledger = Ledger(folder / "run.json", facts, {arm: float(left)}, observer)
         ledger.begin(arm, float(left))
         notes: list[str] = []
-        with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
-            records = stage.run([entrant], pool, observer, ledger.work, notes.append).get(arm, [])
+        records = stage.run([entrant], pool, observer, ledger.work, notes.append).get(arm, [])
         ledger.save()
         if not records:
             raise TrainingError(f"no training ended well: {notes[-1]}")
@@ -168,3 +176,48 @@ def train(
             },
         )
     return result
+
+
+def num_processes() -> int:
+    """How many processes torchrun has started for one training; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_follower() -> bool:
+    """Whether this process is one of those that only help: torchrun's others than the first."""
+    return num_processes() > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def follow(space: Space) -> None:
+    """This process's part of the trainings that the first one leads, until there are no more."""
+    with interrupts.held_back():
+        from pruneas.training import ranks
+    with ranks.joined(_shared_device(space), space.compute.threads):
+        ranks.follow()
+
+
+@contextmanager
+def _processes(space: Space) -> Iterator[Pool | Leader]:
+    """What trainings run in: processes of their own, or those that torchrun has started."""
+    from pruneas.run.machine import num_workers, resolve_device
+    from pruneas.training import Leader, Pool, ranks
+
+    if num_processes() == 1:
+        workers = num_workers(space.compute.workers, resolve_device(space.compute.device))
+        with Pool(workers=workers, threads=space.compute.threads) as pool:
+            yield pool
+        return
+    with ranks.joined(_shared_device(space), space.compute.threads), Leader() as leader:
+        yield leader
+
+
+def _shared_device(space: Space) -> str:
+    """'cpu', or 'cuda': each process then has the GPU of its own number."""
+    from pruneas.run.machine import resolve_device
+
+    device = resolve_device(space.compute.device)
+    if ":" in device:
+        raise SpaceError(
+            [f"compute.device: must be auto, cpu or cuda with torchrun: each process has its own GPU, got {device!r}"]
+        )
+    return device

@@ -21,7 +21,7 @@ from pruneas.cost.widths import LegalWidths
 from pruneas.errors import RunError
 from pruneas.generators import Generated, Task, find_methods
 from pruneas.generators.method import Penalty
-from pruneas.search.train import Epoch, Report, images_per_epoch, save_state
+from pruneas.search.train import Report, Reporter, save_state
 from pruneas.structure.groups import Structure
 from pruneas.structure.masks import mask_path, read_masks, write_masks
 from pruneas.training import DataSource, EpochRecord, FitResult, Recipe, fit, in_order
@@ -59,6 +59,7 @@ class Proposal:
     sources: tuple[Architecture, ...] = ()
     masks: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, float | int | str | bool]
+    compile: str = "auto"
 
     @property
     def asked(self) -> str:
@@ -75,7 +76,8 @@ class GeneratorRecord:
     method, for all targets of one proposal together; the base network's training is in neither. `weights` names the
     file with weights of the method's own. `mask` is the SHA-256 of its file of masks, if it gave some; what the base
     network costs with them on is `masked_flops` and `masked_params`, not to be ranked with `flops` and `params`.
-    `notes` are the method's. `asked` stands for the options and sources that it was run with.
+    `notes` are the method's, and what else than the recipe its trainings depended on. `asked` stands for the options
+    and sources that it was run with.
     """
 
     method: str
@@ -112,12 +114,13 @@ class GeneratorRecord:
 
 
 def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]:
-    """Run the method, and give its record by target. `report` gets an `Epoch` after each epoch that it trains.
+    """Run the method, and give its record by target. `report` gets the `Progress` of what it trains.
 
     A ranking that does not depend on the target is made once and walked to each.
     """
     began = time.perf_counter()
     images = 0
+    notes: list[str] = []
     data = None
     method = find_methods([proposal.method], {proposal.method: proposal.options})[-1]
     if method.needs & {"training", "data"}:
@@ -132,10 +135,15 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
     ) -> FitResult:
         nonlocal images
         assert data is not None
-        per_epoch = images_per_epoch(proposal.recipe, len(data.train))
+        reporter = Reporter(report, proposal.recipe, len(data.train))
 
-        def told(record: EpochRecord) -> None:
-            report(Epoch(record.epoch, proposal.recipe.epochs, record.validation_accuracy, per_epoch))
+        def stepped(model: nn.Module) -> None:
+            if after_step is not None:
+                after_step(model)
+            reporter.after_step(model)
+
+        def ended(record: EpochRecord) -> None:
+            reporter.after_epoch(record)
             if after_epoch is not None:
                 after_epoch(record)
 
@@ -146,10 +154,12 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             seed=proposal.seed,
             device=proposal.device,
             penalty=penalty,
-            after_step=after_step,
-            after_epoch=told,
+            after_step=stepped,
+            after_epoch=ended,
+            compile=proposal.compile,
         )
         images += result.images
+        notes.extend(result.notes)
         return result
 
     def samples(batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -204,7 +214,7 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             images=images,
             seconds=seconds,
             **_saved_masks(proposal, name, found),
-            notes=found.notes,
+            notes=(*found.notes, *notes),
             asked=proposal.asked,
         )
         for name, (model, found) in results.items()

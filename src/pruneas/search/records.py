@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Anchor:
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
     trial of the same architecture, whose training this one shares; `parameters` are the numbers that the sampler gave.
-    `removed` and `selections` are as an `Anchor`'s."""
+    `removed` and `selections` are as an `Anchor`'s. `notes`: what else than the recipe its numbers depend on."""
 
     number: int
     origin: str
@@ -57,20 +57,22 @@ class TrialRecord:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve)}
+        return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        selections = {group: tuple(kept) for group, kept in data.get("selections", {}).items()}
-        removed = tuple(data.get("removed", ()))
-        return cls(**{**data, "curve": tuple(data["curve"]), "removed": removed, "selections": selections})
-
-
-def name_of(record: TrialRecord) -> str:
-    """What a candidate is called among the finalists: an anchor by its generator, others by number."""
-    return f"search #{record.number}" if record.origin == SEARCH else record.origin
+        return cls(
+            **{
+                **data,
+                "curve": tuple(data["curve"]),
+                "notes": tuple(data.get("notes", ())),
+                "removed": tuple(data.get("removed", ())),
+                "selections": {group: tuple(kept) for group, kept in data.get("selections", {}).items()},
+            }
+        )
 
 
 def task_of(number: int) -> str:

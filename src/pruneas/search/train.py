@@ -6,6 +6,7 @@ stored one is an error, so nothing is trained that is not inside the budget.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,10 +23,13 @@ from pruneas.errors import InputError, NetworkError, PruneasError, RunError, Str
 from pruneas.files import replacing
 from pruneas.networks import examples
 from pruneas.networks.weights import fit_to, read_weights
+from pruneas.progress import Observer
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
-from pruneas.training import DataSource, EpochRecord, Outcome, Recipe, evaluate, fit
+from pruneas.training import DataSource, EpochRecord, Outcome, Ranks, Recipe, evaluate, fit
 
+TELL_EVERY = 5.0
+"""Seconds between two signs of life within an epoch."""
 CHECKPOINT = ".checkpoint.safetensors"
 """How the file ends that keeps a training's state beside the record it will have."""
 Report = Callable[[Any], None]
@@ -38,7 +42,8 @@ class Training:
     `removed`: blocks whose branches are taken out. `selections`: what channel selections take, where that is not the
     first channels. `initial`: weights to begin with, of the network as it is built;
     without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained
-    weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
+    weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was. `compile`:
+    as `fit` takes it.
     """
 
     structure: Structure
@@ -55,11 +60,15 @@ class Training:
     test: bool = False
     weights: Path | None = None
     checkpoint: Path | None = None
+    compile: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecord:
-    """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on."""
+    """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on.
+
+    `notes` are sentences on what else than the recipe its numbers depend on: that memory ran out, or what was compiled.
+    """
 
     widths: Mapping[str, int]
     flops: int
@@ -73,27 +82,82 @@ class TrainingRecord:
     seconds: float
     images: int
     precision: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs], "widths": dict(self.widths)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrainingRecord:
-        return cls(**{**data, "epochs": tuple(data["epochs"])})
+        return cls(**{**data, "epochs": tuple(data["epochs"]), "notes": tuple(data.get("notes", ()))})
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What a training tells its parent after each epoch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a training tells its parent after each epoch, and every few seconds within one.
 
-    epoch: int
+    `epoch`: how many of `epochs` are done, within one with the share of it. `accuracy` on the validation images and
+    mean training `loss` are of an epoch that has just ended, None within one. `images` were trained on since the last
+    message.
+    """
+
+    epoch: float
     epochs: int
-    accuracy: float
     images: int
+    images_per_second: float
+    accuracy: float | None = None
+    loss: float | None = None
+
+    def tell(self, label: str, observer: Observer, worked: Callable[[int], None]) -> None:
+        """Pass it on to whoever watches the training called `label`, and to whoever counts images."""
+        observer.training(label, self.epoch, self.epochs, self.accuracy, self.loss, self.images_per_second)
+        worked(self.images)
+
+
+class Reporter:
+    """Hooks of a `fit` that report its `Progress`."""
+
+    def __init__(
+        self, report: Report, recipe: Recipe, num_images: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._report, self._clock, self._epochs = report, clock, recipe.epochs
+        self._per_epoch = images_per_epoch(recipe, num_images)
+        self._per_step = min(recipe.batch_size, num_images)
+        self._done, self._steps, self._told = 0, 0, 0  # epochs; steps of this one; images of this one
+        self._last = clock()
+
+    def after_step(self, model: nn.Module) -> None:
+        self._steps += 1
+        if (now := self._clock()) - self._last < TELL_EVERY:
+            return
+        images = min(self._steps * self._per_step, self._per_epoch)  # more where an epoch began anew
+        new = max(0, images - self._told)
+        self._report(
+            Progress(
+                epoch=self._done + images / self._per_epoch,
+                epochs=self._epochs,
+                images=new,
+                images_per_second=new / (now - self._last),
+            )
+        )
+        self._told, self._last = max(images, self._told), now
+
+    def after_epoch(self, record: EpochRecord) -> None:
+        self._report(
+            Progress(
+                epoch=record.epoch,
+                epochs=self._epochs,
+                images=self._per_epoch - self._told,
+                images_per_second=self._per_epoch / max(record.seconds, 1e-9),
+                accuracy=record.validation_accuracy,
+                loss=record.train_loss,
+            )
+        )
+        self._done, self._steps, self._told, self._last = record.epoch, 0, 0, self._clock()
 
 
 def train(report: Report, *, training: Training) -> TrainingRecord:
-    """Build, recount, train, and evaluate. Runs in a child process; `report` gets an `Epoch` after each."""
+    """Build, recount, train, and evaluate. Runs in a child process; `report` gets `Progress`."""
     network = build_widths(
         training.structure, training.widths, training.removed, training.selections, seed=training.seed
     )
@@ -101,28 +165,27 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
     if training.initial is not None:
         fit_to(network, read_weights(training.initial), str(training.initial))
     data = training.data.load()
-    per_epoch = images_per_epoch(training.recipe, len(data.train))
-
-    def after_epoch(record: EpochRecord) -> None:
-        report(Epoch(record.epoch, training.recipe.epochs, record.validation_accuracy, per_epoch))
-
+    reporter = Reporter(report, training.recipe, len(data.train))
     result = fit(
         network,
         data,
         training.recipe,
         seed=training.seed,
         device=training.device,
-        after_epoch=after_epoch,
+        after_step=reporter.after_step,
+        after_epoch=reporter.after_epoch,
         checkpoint=training.checkpoint,
+        compile=training.compile,
     )
     score = None
     if training.test:
         score = evaluate(
             network, data.test, mean=data.mean, std=data.std, device=training.device, precision=result.precision
         )
-    if training.weights is not None:
+    writes = Ranks.here().index == 0
+    if training.weights is not None and writes:
         save_weights(network, training.weights)
-    if training.checkpoint is not None:
+    if training.checkpoint is not None and writes:
         training.checkpoint.unlink(missing_ok=True)
     return TrainingRecord(
         widths=dict(training.widths),
@@ -137,6 +200,7 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         seconds=result.seconds,
         images=result.images,
         precision=result.precision,
+        notes=result.notes,
     )
 
 

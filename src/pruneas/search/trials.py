@@ -57,6 +57,7 @@ class Search:
     devices: tuple[str, ...]
     workers: int
     folder: Path
+    compile: str = "auto"
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
@@ -191,6 +192,7 @@ class Search:
             seed=record.seed,
             device=self.devices[slot % len(self.devices)],
             checkpoint=trial_path(self.folder, record.number).with_suffix(CHECKPOINT),
+            compile=self.compile,
         )
         return Job(key=key, function=train, arguments={"training": training})
 
@@ -238,4 +240,5 @@ def trained(record: TrialRecord, outcome: Outcome) -> TrialRecord:
         curve=tuple(epoch["validation_accuracy"] for epoch in value.epochs),
         seconds=value.seconds,
         images=value.images,
+        notes=value.notes,
     )

@@ -38,7 +38,7 @@ from pruneas.search.leases import Hold, Leases
 from pruneas.search.records import PLAN, TrialRecord, num_trained, read_trials, task_of, trial_path
 from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.study import open_study, opened, report_epoch
-from pruneas.search.train import Epoch
+from pruneas.search.train import Progress
 from pruneas.search.trials import Key, Search, key_of, trained
 from pruneas.training import Job, Outcome, Pool
 
@@ -245,6 +245,7 @@ class Worker:
                         accuracy=source.accuracy,
                         loss=source.loss,
                         curve=source.curve,
+                        notes=source.notes,
                     )
                 )
             else:
@@ -320,6 +321,8 @@ class Worker:
         record = trained(self._mine[number], outcome)
         if record.failure is not None:
             self._observer.note(f"{outcome.key} failed: {record.failure}")
+        for text in record.notes:
+            self._observer.note(f"{outcome.key}: {text}")
         if not self._patiently(lambda: self._finish(record)):
             self._observer.note(_lost(outcome.key))
         del self._mine[number]
@@ -353,11 +356,12 @@ class Worker:
     # While trainings go on ------------------------------------------------------------------------------------------
 
     def _told(self, key: str, message: Any) -> None:
-        if isinstance(message, Epoch):
-            trial = self._trials[_number(key)]
-            self._patiently(lambda: report_epoch(opened(self._study, trial), message.epoch, message.accuracy))
-            self._observer.training(key, message.epoch, message.epochs, message.accuracy)
-            self._worked(message.images)
+        if isinstance(message, Progress):
+            trial, accuracy = self._trials[_number(key)], message.accuracy
+            if accuracy is not None:  # an epoch has just ended
+                epoch = int(message.epoch)
+                self._patiently(lambda: report_epoch(opened(self._study, trial), epoch, accuracy))
+            message.tell(key, self._observer, self._worked)
 
     def _pulse(self) -> set[str]:
         """Renew the leases when it is time. Returns the trainings that are others' now."""

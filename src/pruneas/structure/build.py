@@ -16,44 +16,50 @@ from pruneas.architecture import Architecture, Inputs, Reference
 from pruneas.errors import ArchitectureError, NetworkError, StructureError
 from pruneas.networks import examples, make, provider
 from pruneas.structure.blocks import find_blocks, shortcut_of
-from pruneas.structure.dye import dyeable, trace_network
+from pruneas.structure.dye import trace_network
 from pruneas.structure.groups import Dimension, Structure, find_groups
 from pruneas.structure.held import set_values
 from pruneas.structure.replay import Sizes, constructors, sizes_of, uninitialised
+from pruneas.trust import package_of
 
 Keep = Mapping[str, Sequence[int]]
 """Which channels of each group survive: positions in [0, base width), one per unit of width, ascending."""
 
 
-def analyse(network: Reference, inputs: Inputs) -> Structure:
-    """Make the base network and trace its groups.
+def analyse(network: Reference, inputs: Inputs, *, trusted: bool = True) -> Structure:
+    """Make the base network and trace its groups. One that is not trusted may take so much memory only.
 
     Raises NetworkError where it cannot be made and StructureError where it cannot be traced.
     """
     with torch.random.fork_rng(devices=[]):
         with uninitialised():
-            module = make(network)
+            module = make(network, trusted=trusted)
         return structure_of(module, network, inputs)
 
 
 def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Structure:
     """The structure of a network that has been made already."""
-    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    every = {**parameters, **dict(module.named_buffers(remove_duplicate=False))}
+    lazy = [name for name, parameter in parameters.items() if is_lazy(parameter)]
     if lazy:
         raise StructureError(
             f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
         )
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: tuple(tensor.shape) for name, tensor in dyeable(module).items()}
+    first: dict[int, str] = {}
+    for name, tensor in every.items():
+        first.setdefault(id(tensor), name)
+    named = {name: every[name] for name in first.values()}
+    aliases = {name: first[id(tensor)] for name, tensor in every.items() if name not in named}
+    learned = frozenset(name for name in named if name in parameters)
     try:
         with torch.random.fork_rng(devices=[]):  # some networks draw numbers of their own
             trace = trace_network(module, examples(inputs))
     except StructureError as error:
         raise StructureError(f"network {network} at input {', '.join(map(str, inputs))}: {error}") from error
-    first = {id(tensor): name for name, tensor in named.items()}
-    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    aliases = {name: first[id(tensor)] for name, tensor in every if name not in named}
-    learned = frozenset(name for name, _ in module.named_parameters())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for (name, _), size in trace.sizes.items():
+        shapes[name] = (*shapes.get(name, ()), size)
     blocks = find_blocks(trace.record, named, {*aliases, *aliases.values()})
     indices = [name for name in shapes if not named[name].is_floating_point()]
     selections = {name: trace.record.source(name.rpartition(".")[0]) for name in indices}
@@ -80,6 +86,7 @@ def describe(
         selections={
             name: tuple(map(int, kept)) for name, kept in chosen.items() if list(kept) != list(range(len(kept)))
         },
+        trust=frozenset([package_of(structure.network.name)]),  # its code has run
     )
 
 
@@ -95,10 +102,12 @@ def build(architecture: Architecture, *, seed: int | None = None) -> nn.Module:
 def structure_for(architecture: Architecture) -> Structure:
     """The structure that an architecture's widths are of.
 
-    Raises ArchitectureError where the factory no longer gives the structure that the architecture was made for, or the
-    architecture selects channels where nothing does.
+    Raises ArchitectureError where its factory is not trusted, no longer gives the structure that the architecture was
+    made for, or the architecture selects channels where nothing does.
     """
-    structure = analyse(architecture.network, architecture.inputs)
+    architecture.check_trust()
+    trusted = package_of(architecture.network.name) in architecture.trust
+    structure = analyse(architecture.network, architecture.inputs, trusted=trusted)
     if structure.fingerprint != architecture.structure:
         raise ArchitectureError(
             f"architecture of {architecture.network}: it was made with {architecture.provider}, whose network had "

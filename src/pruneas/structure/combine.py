@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_iter, tree_map
 
-from pruneas.structure.dye import KERNEL, DyeTensor, Ids, Planes, Trace, compact, dyed, to_meta, user_line, varying
+from pruneas.structure.dye import KERNEL, DyeTensor, Trace, dyed, to_meta, user_line
+from pruneas.structure.planes import Ids, Plane, Planes
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -65,7 +66,7 @@ def _convolution(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywo
         [*places, rows, columns],
         getattr(weight, "parameter", None),
     )
-    return (channel_plane(out_of, 1, out.shape), *others)
+    return (Plane.along(out_of, 1, out.ndim), *others)
 
 
 def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords, *, counted: bool = True) -> Any:
@@ -88,15 +89,15 @@ def _matmul(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords, 
     else:
         _bind(trace, left, right)
         _bind(trace, right, left)
-    planes: list[torch.Tensor] = []
+    planes: list[Plane] = []
     if isinstance(a, DyeTensor):
         first = _passing(trace, a, None, a.ndim - 1)
-        planes += [p.narrow(-1, 0, 1) if columns is not None else p[..., 0] for p in first]
+        planes += first if columns is not None else [Plane(p.table[..., 0], p.varies) for p in first]
     if isinstance(b, DyeTensor) and columns is not None:
-        planes += [plane.narrow(inner, 0, 1) for plane in _passing(trace, b, None, inner)]
-    joined: list[torch.Tensor] = []
+        planes += _passing(trace, b, None, inner)
+    joined: list[Plane] = []
     for plane in planes:
-        join(trace, joined, plane.expand(out.shape))
+        join(trace, joined, plane.raised(out.ndim))
     weight, rows = (b, columns) if is_activation(a) or not is_activation(b) else (a, a.ndim - 2)
     if isinstance(weight, DyeTensor) and rows is not None:
         produced = weight.along(rows)
@@ -120,7 +121,7 @@ def _batch_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> An
     kept = isinstance(tensors[2], torch.Tensor) and args[5] is not True
     factor = (2 if kept else 5) if isinstance(tensors[0], torch.Tensor) else (1 if kept else 4)
     planes = (
-        inputs.planes if any(channels) else (*inputs.planes, channel_plane(_named(channels, tensors), 1, inputs.shape))
+        inputs.planes if any(channels) else (*inputs.planes, Plane.along(_named(channels, tensors), 1, inputs.ndim))
     )
     reason = None if is_activation(inputs) else KERNEL  # a weight's kernel goes along with its columns
     count(trace, "batch_norm", factor, extents(trace, planes, inputs.shape, reason).values())
@@ -136,8 +137,8 @@ def _layer_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> An
         _bind_vectors(trace, channels, tensors)
     else:  # over channels and places
         for plane in (plane for tensor in tensors if isinstance(tensor, DyeTensor) for plane in tensor.planes):
-            mine = plane.expand(inputs.shape)
-            if any(varying(other) == varying(mine) for other in inputs.planes):
+            mine = plane.raised(inputs.ndim)
+            if any(other.varies == mine.varies for other in inputs.planes):
                 join(trace, list(inputs.planes), mine)
             else:
                 freeze_places(trace, mine)
@@ -168,7 +169,7 @@ def _embedding(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keyword
         return NotImplemented
     trace.freeze(entries, f"the number of entries of a table ({user_line()})")
     trace.weights.append((features, entries))
-    return (channel_plane(features, -1, out.shape),)
+    return (Plane.along(features, -1, out.ndim),)
 
 
 def _bilinear(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
@@ -185,11 +186,11 @@ def _bilinear(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords
     _bind(trace, right, second)
     trace.freeze(second, f"a weight is priced with two sizes that change, this is its third ({user_line()})")
     trace.weights.append((rows, np.concatenate([first, second])))
-    return (channel_plane(rows, -1, out.shape),)
+    return (Plane.along(rows, -1, out.ndim),)
 
 
 def _attention(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    tensors = list(dyed((args, kwargs)))
+    tensors = dyed((args, kwargs))
     return frozen(trace, tensors, f"a product of two activations ({user_line()})", out[0].shape)
 
 
@@ -200,7 +201,7 @@ def frozen(trace: Trace, tensors: Iterable[DyeTensor], reason: str, shape: Seque
     """What an operator puts out that freezes all it reads: one dye that stands for the reason."""
     dyes = np.concatenate([*(tensor.dyes() for tensor in tensors), np.zeros(0, dtype=np.int64)])
     mark = trace.freeze(dyes, reason)
-    return (torch.full((1,) * len(shape), mark, dtype=torch.int64).expand(tuple(shape)),)
+    return (Plane.single(mark, len(shape)),)
 
 
 def is_activation(tensor: Any) -> bool:
@@ -220,27 +221,19 @@ def along(tensor: torch.Tensor, dim: int) -> Ids | None:
 
 def is_single(tensor: DyeTensor) -> bool:
     """Whether a tensor has one dye alone, of a channel, not of a reason why it is frozen."""
-    if len(tensor.planes) != 1 or not tensor.numel() or varying(tensor.planes[0]):
+    if len(tensor.planes) != 1 or tensor.planes[0].varies:
         return False
-    return int(tensor.planes[0][(0,) * tensor.ndim]) not in tensor.tracing.frozen
+    return tensor.planes[0].table.item() not in tensor.tracing.frozen
 
 
-def join(trace: Trace, planes: list[torch.Tensor], plane: torch.Tensor) -> None:
+def join(trace: Trace, planes: list[Plane], plane: Plane) -> None:
     """Unite a plane with the one that runs along the same dimensions, or add it to them."""
-    runs = varying(plane)
     for index, other in enumerate(planes):
-        theirs = varying(other)
-        if runs == theirs:
-            # Compare on the part of the shape where they differ; the rest repeats.
-            cut = tuple(slice(None) if d in runs else slice(0, 1) for d in range(plane.ndim))
-            a, b = plane[cut].contiguous(), other[cut].contiguous()
-            trace.unite(a.numpy().ravel(), b.numpy().ravel())
-            planes[index] = torch.where(b != 0, b, a).expand(plane.shape)
-            return
-        if runs & theirs:
-            # One mixes dimensions that the other keeps apart: unite element by element.
-            trace.unite(plane.reshape(-1).numpy(), other.reshape(-1).numpy())
-            planes[index] = torch.where(other != 0, other, plane)
+        # Where one mixes dimensions that the other keeps apart, they are united element by element.
+        if plane.varies & other.varies:
+            a, b = np.broadcast_arrays(plane.table, other.table)
+            trace.unite(a.ravel(), b.ravel())
+            planes[index] = Plane.of(np.where(b != 0, b, a))
             return
     planes.append(plane)
 
@@ -248,6 +241,8 @@ def join(trace: Trace, planes: list[torch.Tensor], plane: torch.Tensor) -> None:
 def _bind(trace: Trace, inputs: Ids, parameter: Ids) -> None:
     """A parameter reads a tensor's dimension: same dyes; what has none (zeros of a padding) cannot change its size."""
     trace.unite(inputs, parameter)
+    if np.count_nonzero(inputs) == len(inputs):
+        return
     bare = (inputs == 0) & (parameter != 0)
     if bare.any():
         reason = f"it reads a constant, or a single channel, which cannot change ({user_line()})"
@@ -277,49 +272,46 @@ def _passing(trace: Trace, tensor: Any, shape: Sequence[int] | None, dim: int) -
 
     What changes its size on the way (the places of a convolution that strides) is of places, not channels: frozen.
     """
-    passing: list[torch.Tensor] = []
+    passing: list[Plane] = []
     for plane in tensor.planes if isinstance(tensor, DyeTensor) else ():
-        varies = varying(plane)
-        if not varies or dim in varies:
+        if not plane.varies or dim in plane.varies:
             continue
-        if shape is None:
+        if shape is None or all(shape[other] == tensor.shape[other] for other in plane.varies):
             passing.append(plane)
-        elif all(shape[other] == tensor.shape[other] for other in varies):
-            cut = tuple(slice(None) if other in varies else slice(0, 1) for other in range(tensor.ndim))
-            passing.append(plane[cut].expand(tuple(shape)))
         else:
             freeze_places(trace, plane)
     return tuple(passing)
 
 
-def freeze_places(trace: Trace, plane: torch.Tensor, reason: str | None = None) -> None:
+def freeze_places(trace: Trace, plane: Plane, reason: str | None = None) -> None:
     """The dyes of a plane cannot change: the number of places is the input's."""
-    trace.freeze(np.unique(compact(plane).numpy()), reason or f"it belongs to places, not channels ({user_line()})")
+    trace.freeze(plane.unique(), reason or f"it belongs to places, not channels ({user_line()})")
 
 
 def extents(
-    trace: Trace, planes: Iterable[torch.Tensor], shape: Sequence[int], reason: str | None = None
-) -> dict[int, Ids]:
-    """The dyes of every dimension of a tensor, zeros where it has none: what its size is made of.
+    trace: Trace, planes: Iterable[Plane], shape: Sequence[int], reason: str | None = None
+) -> dict[int, Ids | int]:
+    """What the size of every dimension of a tensor is made of: its dyes (size,), or the size where it has none.
 
     A size that mixes dimensions, or several dyes, is no sum: all but one of them cannot change.
     """
-    found = {dim: np.zeros(size, dtype=np.int64) for dim, size in enumerate(shape)}
+    found: dict[int, Ids | int] = dict(enumerate(shape))
     for plane in planes:
-        varies = sorted(varying(plane))
-        if len(varies) == 1 and not found[varies[0]].any():
-            cut = tuple(slice(None) if dim == varies[0] else 0 for dim in range(plane.ndim))
-            found[varies[0]] = plane[cut].numpy().astype(np.int64)
+        varies = sorted(plane.varies)
+        if len(varies) == 1 and isinstance(found[varies[0]], int):
+            found[varies[0]] = plane.vector()
         elif varies:
             freeze_places(trace, plane, reason)
     return found
 
 
-def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids], weight: str | None = None) -> None:
+def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids | int], weight: str | None = None) -> None:
     """Count factor * the product of some sizes. At most two of them can change: of more, the first cannot."""
     changing: list[Ids] = []
     for extent in extents:
-        if extent.any():
+        if isinstance(extent, int):
+            factor *= extent
+        elif np.count_nonzero(extent):
             changing.append(extent)
         else:
             factor *= len(extent)
@@ -330,12 +322,6 @@ def count(trace: Trace, kind: str, factor: int, extents: Iterable[Ids], weight: 
     trace.counted(kind, factor, np.zeros(1, dtype=np.int64) if a is None else a, b, weight)
 
 
-def channel_plane(dyes: Ids, dim: int, shape: Sequence[int]) -> torch.Tensor:
-    """A plane that holds these dyes along one dimension."""
-    view = [len(dyes) if d == dim % len(shape) else 1 for d in range(len(shape))]
-    return torch.from_numpy(np.ascontiguousarray(dyes)).view(view).expand(tuple(shape))
-
-
 # Functions that fvcore counts otherwise than the operators they are made of ------------------------------------------
 
 
@@ -343,7 +329,7 @@ def _whole(formula: Callable[..., None]) -> Callable[..., Any]:
     """Run a function without counting its parts, then count it by itself."""
 
     def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
-        trace = next(dyed((args, kwargs))).tracing
+        trace = dyed((args, kwargs))[0].tracing
         operations = trace.record.operations
         before = len(operations)
         out = run()
@@ -397,7 +383,7 @@ def _convolved(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
 
 def _heads(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
     """PyTorch's multi-head attention holds the size of what it reads."""
-    tensors = list(dyed((args, kwargs)))
+    tensors = dyed((args, kwargs))
     frozen(tensors[0].tracing, tensors, f"multi-head attention holds its sizes ({user_line()})", ())
     return run()
 
@@ -406,7 +392,7 @@ def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
     """Recurrent layers hold the sizes of what they read and put out; fvcore does not count them."""
 
     def seen(run: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
-        tensors = list(dyed((args, kwargs)))
+        tensors = dyed((args, kwargs))
         trace = tensors[0].tracing
         reason = f"a recurrent layer holds its sizes ({user_line()})"
         step = trace.record.step(function.__name__, [tensor.step for tensor in tensors], ())

@@ -4,10 +4,9 @@ Every index of every parameter dimension gets a dye, an integer. One forward pas
 place of values; PyTorch itself moves them through views, concatenations and slices, and the few operators that combine
 dimensions (`rules.py`) say which dyes meet. Dyes that meet belong together (`groups.py`).
 
-A traced tensor has *planes*: integer tensors of its shape, mostly of stride 0, so that they take no memory. An
-activation has one plane, the dye of each element; a parameter has one for each dimension, so that
-transposing or slicing a weight moves each dimension's dyes to where they belong. No plane means no dye at all: a
-constant, zeros of a padding. Element value 0 means the same for that element.
+A traced tensor has *planes* (`planes.py`). An activation has one plane, the dye of each element; a parameter has one
+for each dimension, so that transposing or slicing a weight moves each dimension's dyes to where they belong. No plane
+means no dye at all: a constant, zeros of a padding. Dye 0 means the same for an element.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils._pytree import tree_iter, tree_map
-from torch.utils.hooks import RemovableHandle
+from torch.utils._pytree import tree_map
 
 from pruneas.errors import StructureError
 from pruneas.networks import tensors_of
 from pruneas.networks.selection import ChannelSelection
 from pruneas.structure.held import SIZES, Derivation, Held, holding
+from pruneas.structure.planes import Ids, Plane, Planes
 
-Ids = npt.NDArray[np.int64]
-Planes = tuple[torch.Tensor, ...]
 OUTPUT = "the network's output"
 KERNEL = "the kernel's size"
 """Why the places of a convolution's kernel cannot change: too plain a reason to be reported."""
@@ -149,10 +148,17 @@ class Trace:
         return np.arange(self.count - size, self.count)
 
     def unite(self, a: Ids, b: Ids) -> None:
-        """The dyes a[i] and b[i] belong together, for every i."""
+        """The dyes a[i] and b[i] belong together, for every i; 0 belongs to nothing."""
+        self.edges.append((a, b))
+
+    def united(self) -> tuple[Ids, Ids]:
+        """Pairs of different dyes that belong together. Shapes (pairs,)."""
+        none = np.zeros(0, dtype=np.int64)
+        a = np.concatenate([none, *(a for a, _ in self.edges)])
+        b = np.concatenate([none, *(b for _, b in self.edges)])
         both = (a != 0) & (b != 0) & (a != b)
-        if both.any():
-            self.edges.append((a[both], b[both]))
+        self.edges = [(a[both], b[both])]
+        return self.edges[0]
 
     def tie(self, dyes: Ids, parts: int) -> None:
         """Equal parts of a dimension change alike: position i of each part belongs together."""
@@ -165,14 +171,13 @@ class Trace:
         mark = self.count
         self.count += 1
         self.frozen[mark] = reason
-        dyes = np.unique(dyes)
         self.unite(dyes, np.full_like(dyes, mark))
         return mark
 
     def met(self) -> npt.NDArray[np.bool_]:
         """Which dyes some operator has used so far. Shape (count,)."""
         met = np.zeros(self.count, dtype=np.bool_)
-        for a, b in [*self.edges, *self.weights]:
+        for a, b in [self.united(), *self.weights]:
             met[a] = met[b] = True
         met[0] = True
         return met
@@ -220,18 +225,14 @@ class DyeTensor(torch.Tensor):
         """The dyes of a dimension (size,), zeros where it has none; None if some plane mixes it with another one."""
         dim %= self.ndim
         for plane in self.planes:
-            varies = varying(plane)
-            if varies == {dim} or (not varies and len(self.planes) == 1):
-                index = tuple(slice(None) if d == dim else 0 for d in range(self.ndim))
-                return plane[index].numpy().astype(np.int64)
-            if dim in varies:
-                return None
-        return np.zeros(self.shape[dim], dtype=np.int64)
+            if dim in plane.varies:
+                return plane.vector() if len(plane.varies) == 1 else None
+        alone = len(self.planes) == 1 and not self.planes[0].varies
+        return np.full(self.shape[dim], self.planes[0].table.item() if alone else 0, dtype=np.int64)
 
     def dyes(self) -> Ids:
         """Every dye in this tensor."""
-        found = [np.unique(compact(plane).numpy()) for plane in self.planes]
-        return np.concatenate([*found, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+        return np.concatenate([*(plane.unique() for plane in self.planes), np.zeros(0, dtype=np.int64)])
 
     @classmethod
     def __torch_function__(
@@ -239,16 +240,17 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.combine import SEEN
 
-        def run() -> Any:
-            return super(DyeTensor, cls).__torch_function__(func, types, tuple(args), kwargs or {})  # type: ignore[no-untyped-call]
-
-        out = SEEN[func](run, *args, **(kwargs or {})) if func in SEEN else run()
-        if func in SIZES:
-            for size, tensor, dim in SIZES[func](out, *args, **(kwargs or {})):
-                if isinstance(size, Held) and isinstance(tensor, DyeTensor):
-                    dyes = tensor.along(dim)
-                    if dyes is not None:
-                        tensor.tracing.held.append((size.derivation, dyes))
+        kwargs = kwargs or {}
+        # As `super().__torch_function__` does, which wraps what is put out once more.
+        with torch._C.DisableTorchFunctionSubclass():
+            seen = SEEN.get(func)
+            out = seen(partial(func, *args, **kwargs), *args, **kwargs) if seen else func(*args, **kwargs)
+            if func in SIZES:
+                for size, tensor, dim in SIZES[func](out, *args, **kwargs):
+                    if isinstance(size, Held) and isinstance(tensor, DyeTensor):
+                        dyes = tensor.along(dim)
+                        if dyes is not None:
+                            tensor.tracing.held.append((size.derivation, dyes))
         return out
 
     @classmethod
@@ -257,45 +259,21 @@ class DyeTensor(torch.Tensor):
     ) -> Any:
         from pruneas.structure.rules import apply
 
-        kwargs = dict(kwargs or {})
-        trace = next(dyed((args, kwargs))).tracing
-        return apply(trace, func, tuple(args), kwargs)
+        return apply(func, tuple(args), dict(kwargs or {}))
 
 
-def dyed(tree: Any) -> Iterator[DyeTensor]:
-    """The traced tensors among an operator's arguments."""
+def dyed(tree: Any) -> list[DyeTensor]:
+    """The traced tensors among an operator's or a module's arguments, or what it puts out."""
     if isinstance(tree, DyeTensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for leaf in tree:
-            yield from dyed(leaf)
-    elif isinstance(tree, dict):
-        yield from dyed(tuple(tree.values()))
-
-
-def compact(plane: torch.Tensor) -> torch.Tensor:
-    """The plane without the repetitions that strides of 0 stand for: same dimensions, those of size 1."""
-    index = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in plane.stride())
-    return plane[index] if index else plane
-
-
-def varying(plane: torch.Tensor) -> set[int]:
-    """The dimensions along which a plane's dyes differ."""
-    small = compact(plane)
-    return {
-        dim
-        for dim in range(small.ndim)
-        if small.shape[dim] > 1 and bool((small != small.narrow(dim, 0, 1)).any().item())
-    }
-
-
-def settle(plane: torch.Tensor) -> torch.Tensor:
-    """The same plane held in as little memory as it needs."""
-    if plane.numel() < 4096:
-        return plane
-    varies = varying(plane)
-    index = tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(plane.ndim))
-    return plane[index].clone().expand(plane.shape)
+        return [tree]
+    found: list[DyeTensor] = []
+    if isinstance(tree, tuple | list | dict):
+        for leaf in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(leaf, DyeTensor):
+                found.append(leaf)
+            elif isinstance(leaf, tuple | list | dict):
+                found += dyed(leaf)
+    return found
 
 
 def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
@@ -303,35 +281,29 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
 
     Where that leaves parameters out (auxiliary heads), once more in training mode, with a batch of two, so that what
     they read shrinks with the rest; its operators are not counted. `inputs` give the shapes of the arguments, batch of
-    1 included. Raises StructureError where a pass fails.
+    1 included. Parameters and buffers have dyes where their dimensions could change: those of numbers, and what channel
+    selections go by. Counters have none, nor have other indices, whose values the network's code relies on. Raises
+    StructureError where a pass fails.
     """
     trace = Trace()
-    tensors: dict[str, torch.Tensor] = {}
-    changing = dyeable(network)
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        tensors[name] = _dyed(trace, name, tensor) if name in changing else tensor.detach().clone()
+    modules = dict(network.named_modules())
+    tensors: dict[int, torch.Tensor] = {}
+    indices = {id(module.index) for module in modules.values() if isinstance(module, ChannelSelection)}
+    for kind in ("_parameters", "_buffers"):
+        for prefix, module in modules.items():
+            for leaf, tensor in getattr(module, kind).items():
+                if tensor is not None and id(tensor) not in tensors:
+                    name = f"{prefix}.{leaf}" if prefix else leaf
+                    is_dyed = tensor.ndim > 0 and (tensor.is_floating_point() or id(tensor) in indices)
+                    tensors[id(tensor)] = _dyed(trace, name, tensor) if is_dyed else tensor.detach().clone()
     dyed = trace.count
-    _run(trace, network, tensors, inputs, training=False)
+    _run(trace, modules, tensors, inputs, training=False)
     trace.evaluated = trace.met()
     if not trace.evaluated[:dyed].all():
         evaluation, trace.record = trace.record, Record()
-        _run(trace, network, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
+        _run(trace, modules, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
         trace.record = evaluation
     return trace
-
-
-def dyeable(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters and buffers whose dimensions could change: numbers, and what channel selections go by.
-
-    Counters are not, nor are other indices, whose values the network's code relies on.
-    """
-    indices = {id(module.index) for module in network.modules() if isinstance(module, ChannelSelection)}
-    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {
-        name: tensor
-        for name, tensor in named.items()
-        if tensor.ndim > 0 and (tensor.is_floating_point() or id(tensor) in indices)
-    }
 
 
 def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
@@ -339,15 +311,16 @@ def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:
     for dim, size in enumerate(tensor.shape):
         dyes = trace.dimension(name, dim, size)
         if size > 1:
-            view = [size if d == dim else 1 for d in range(tensor.ndim)]
-            planes.append(torch.from_numpy(dyes).view(view).expand(tensor.shape))
+            shape = [1] * tensor.ndim
+            shape[dim] = size
+            planes.append(Plane(dyes.reshape(shape), frozenset((dim,))))
     return DyeTensor(tensor.shape, tuple(planes), trace, dtype=tensor.dtype, parameter=name)
 
 
 def _run(
     trace: Trace,
-    network: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
+    modules: Mapping[str, nn.Module],
+    tensors: Mapping[int, torch.Tensor],
     inputs: Sequence[torch.Tensor],
     *,
     training: bool,
@@ -357,47 +330,74 @@ def _run(
         mark = trace.freeze(
             np.zeros(0, dtype=np.int64), f"the network's input {position}" if position else "the network's input"
         )
-        plane = torch.full((1,) * tensor.ndim, mark, dtype=torch.int64).expand(tensor.shape)
+        plane = Plane.single(mark, tensor.ndim)
         step = trace.record.input(tensor.shape)
         arguments.append(DyeTensor(tensor.shape, (plane,), trace, dtype=tensor.dtype, step=step))
-    modes = [(module, module.training) for module in network.modules()]
-    hooks = [hook for name, module in network.named_modules() for hook in _recorded(trace.record, name, module)]
+    network = modules[""]
+    modes = [(module, module.training) for module in modules.values()]
     try:
-        network.train(training)
-        with torch.no_grad(), holding(network):
-            output = torch.func.functional_call(network, dict(tensors), tuple(arguments))
+        if any(mode != training for _, mode in modes):
+            network.train(training)
+        with torch.no_grad(), holding(modules), _replaced(modules.values(), tensors), _recorded(trace.record, modules):
+            output = network(*arguments)
     except Exception as error:
         mode = " in training mode, which parts of it need" if training else ""
         # Rules say what failed and where by themselves.
         what = error if isinstance(error, StructureError) else f"{type(error).__name__}: {error} ({user_line(error)})"
         raise StructureError(f"the network cannot be traced{mode}: {what}") from error
     finally:
-        for hook in hooks:
-            hook.remove()
         for module, mode_before in modes:
-            module.training = mode_before
+            if module.training != mode_before:
+                module.training = mode_before
     for tensor in tensors_of(output):
         if isinstance(tensor, DyeTensor):
             trace.freeze(tensor.dyes(), OUTPUT)
 
 
-def _recorded(record: Record, name: str, module: nn.Module) -> list[RemovableHandle]:
-    """Have the calls of a module recorded."""
+@contextmanager
+def _replaced(modules: Iterable[nn.Module], tensors: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """While this holds, the modules' parameters and buffers are others; `tensors` by the identity of the modules' own.
 
-    def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-        record.enter(name, _steps((args, kwargs)))
+    So does `torch.func.functional_call`, which puts back wrongly what modules of several names hold.
+    """
+    stores: list[dict[str, Any]] = [store for module in modules for store in (module._parameters, module._buffers)]
+    before = [(store, dict(store)) for store in stores]
+    try:
+        for store, own in before:
+            store.update({leaf: tensors[id(tensor)] for leaf, tensor in own.items() if tensor is not None})
+        yield
+    finally:
+        for store, own in before:
+            store.clear()
+            store.update(own)
 
-    def leave(_: nn.Module, __: Any, output: Any) -> None:
-        record.leave(_steps(output))
 
-    return [
-        module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
-        module.register_forward_hook(leave),
-    ]
+@contextmanager
+def _recorded(record: Record, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """While this holds, every call of the modules is recorded, hooks included.
 
+    It goes where `nn.Module.compile` puts its own: hooks of ours would take their time, and not see what others' do.
+    """
 
-def _steps(tree: Any) -> list[int]:
-    return [leaf.step for leaf in tree_iter(tree) if isinstance(leaf, DyeTensor)]
+    def recording(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            record.enter(name, [tensor.step for tensor in dyed((args, kwargs))])
+            output = call(*args, **kwargs)
+            record.leave([tensor.step for tensor in dyed(output)])
+            return output
+
+        return recorded
+
+    compiled = [(module, module._compiled_call_impl) for module in modules.values()]
+    try:
+        for name, module in modules.items():
+            vars(module)["_compiled_call_impl"] = recording(name, module._call_impl)
+        yield
+    finally:
+        for module, before in compiled:
+            del vars(module)["_compiled_call_impl"]
+            if before is not None:
+                vars(module)["_compiled_call_impl"] = before
 
 
 def to_meta(tree: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import gcd
 from typing import Literal
 
@@ -17,8 +18,9 @@ from scipy import sparse
 from pruneas.architecture import Inputs, Reference
 from pruneas.errors import StructureError
 from pruneas.structure.blocks import Block, Blocks
-from pruneas.structure.dye import KERNEL, Ids, Trace
+from pruneas.structure.dye import KERNEL, Trace
 from pruneas.structure.held import Derivation
+from pruneas.structure.planes import Ids
 
 Role = Literal["out", "in", "along"]
 Dimension = tuple[str, int]
@@ -187,27 +189,23 @@ def find_groups(
     `shapes` are those of all parameters and buffers that have dyes, `learned` the names that are parameters.
     """
     dropped = blocks.dropped
-    ids = {d: np.arange(first, first + trace.sizes[d]) for d, first in trace.first.items()}
+    dyes = {d: slice(first, first + trace.sizes[d]) for d, first in trace.first.items()}
     channel, reasons = _channels(trace)
-    of = {dimension: channel[mine] for dimension, mine in ids.items()}
+    of = {dimension: channel[mine] for dimension, mine in dyes.items()}
     _retire_unused(trace, channel, reasons)
     outs, ins = _roles(trace)
-    _retire_unmade(channel, reasons, [ids[dimension] for dimension in ids if dimension[0] in learned], outs, ins)
+    _retire_unmade(channel, reasons, [dyes[dimension] for dimension in dyes if dimension[0] in learned], outs, ins)
 
+    @cache
     def role(dimension: Dimension) -> Role:
-        mine = ids[dimension]
-        return "out" if outs[mine].any() else "in" if ins[mine].any() else "along"
+        mine = dyes[dimension]
+        return "out" if np.count_nonzero(outs[mine]) else "in" if np.count_nonzero(ins[mine]) else "along"
 
-    # Groups in the order in which their first channel was dyed, and so their channels.
-    _, first_dye = np.unique(channel, return_index=True)
     groups: list[Group] = []
-    of_channel = np.full((len(first_dye), 2), -1, dtype=np.int64)  # group and position within it
+    group_of, position_of = np.full((2, int(channel.max()) + 1), -1, dtype=np.int64)
     taken: Counter[str] = Counter()
-    memberships = _memberships(of, reasons)
-    for membership in sorted(memberships, key=lambda key: first_dye[memberships[key]].min()):
-        channels = memberships[membership][np.argsort(first_dye[memberships[membership]])]
+    for membership, channels in _memberships(of, channel, reasons):
         width = gcd(*(times for _, times in membership)) if len(channels) == 1 else 1
-        elastic = width > 1
         members = tuple(
             Member(parameter=name, dim=dim, role=role((name, dim)), multiplicity=times // width)
             for (name, dim), times in membership
@@ -217,12 +215,13 @@ def find_groups(
         producer = next((member for member in members if member.role == "out"), members[0]).parameter
         name = producer.rpartition(".")[0] or producer
         taken[name] += 1
-        of_channel[channels, 0], of_channel[channels, 1] = len(groups), np.arange(len(channels))
+        group_of[channels], position_of[channels] = len(groups), np.arange(len(channels))
         unique_name = name if taken[name] == 1 else f"{name}[{taken[name] - 1}]"
-        groups.append(Group(name=unique_name, width=width * len(channels), members=members, elastic=elastic))
+        groups.append(Group(name=unique_name, width=width * len(channels), members=members, elastic=width > 1))
 
-    layouts = {dimension: _layout(of_channel[mine, 0], of_channel[mine, 1], groups) for dimension, mine in of.items()}
-    group_of_dye = of_channel[channel, 0]
+    group_of_dye, position_of_dye = group_of[channel], position_of[channel]
+    elastic = {index: group.width for index, group in enumerate(groups) if group.elastic}
+    layouts = {d: _layout(group_of_dye[mine], position_of_dye[mine], elastic) for d, mine in dyes.items()}
     widths = np.array([group.width for group in groups], dtype=np.int64)
     operations = tuple(
         CountedOperation(
@@ -245,7 +244,7 @@ def find_groups(
         shapes=shapes,
         learned=learned,
         operations=operations,
-        fixed=tuple(_fixed({dimension: mine for dimension, mine in of.items() if dimension[0] in learned}, reasons)),
+        fixed=tuple(_fixed({d: mine for d, mine in of.items() if d[0] in learned}, len(group_of), reasons)),
         frozen={},
         blocks=blocks.removable,
         unremovable=blocks.unremovable,
@@ -261,12 +260,12 @@ def _held(trace: Trace, group_of_dye: npt.NDArray[np.int64], widths: npt.NDArray
             yield HeldSize(derivation, _form(group_of_dye[dyes], widths))
 
 
-def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], every: Sequence[Group]) -> Layout:
-    """The layout of a dimension; the channels of elastic groups are numbered here, in order, again and again."""
-    for group in np.unique(groups[groups >= 0]):
-        if every[group].elastic:
-            mine = np.flatnonzero(groups == group)
-            positions[mine] = np.arange(len(mine)) % every[group].width
+def _layout(groups: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], elastic: Mapping[int, int]) -> Layout:
+    """The layout of a dimension; the channels of elastic groups (widths by index) are numbered here, in order, again
+    and again."""
+    for group, width in elastic.items():
+        mine = np.flatnonzero(groups == group)
+        positions[mine] = np.arange(len(mine)) % width
     return Layout(groups=groups, positions=positions)
 
 
@@ -281,62 +280,74 @@ def _retire_unused(trace: Trace, channel: Ids, reasons: dict[int, str]) -> None:
 def _retire_unmade(
     channel: Ids,
     reasons: dict[int, str],
-    learned: Sequence[Ids],
+    learned: Sequence[slice],
     outs: npt.NDArray[np.bool_],
     ins: npt.NDArray[np.bool_],
 ) -> None:
     """What weights read, but nothing makes (a weight, a selection), is as wide as a buffer."""
     made = np.zeros(len(channel), dtype=np.bool_)
     made[channel[outs]] = True
+    of_learned = np.zeros(len(channel), dtype=np.bool_)
     for mine in learned:
-        made[channel[mine[~ins[mine]]]] = True
+        of_learned[mine] = True
+    made[channel[of_learned & ~ins]] = True
     for alone in channel[~made[channel]]:
         reasons.setdefault(int(alone), "no parameter makes it")
 
 
-def _memberships(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> dict[Membership, Ids]:
-    """The channels that can change, by which dimensions they are part of: equal ones form a group."""
+def _memberships(
+    of: Mapping[Dimension, Ids], channel: Ids, reasons: Mapping[int, str]
+) -> Iterator[tuple[Membership, Ids]]:
+    """The channels that can change, by which dimensions they are part of: equal ones form a group.
+
+    Groups come in the order of their first channels, each with its channels, ascending.
+    """
     dimensions = list(of)
-    index = np.repeat(np.arange(len(dimensions)), [len(of[dimension]) for dimension in dimensions])
-    channels = np.concatenate([of[dimension] for dimension in dimensions])
+    index = np.repeat(np.arange(len(dimensions)), [len(mine) for mine in of.values()])
+    channels = np.concatenate([np.zeros(0, dtype=np.int64), *of.values()])
     # A membership is known by two sums of random 64-bit numbers, one number for each dimension: comparing them in
     # place of the memberships themselves errs once in 2^128.
-    tokens = np.random.default_rng(0).integers(0, 2**64, size=(len(dimensions), 2), dtype=np.uint64)
-    sums = np.zeros((int(channels.max(initial=0)) + 1, 2), dtype=np.uint64)
-    np.add.at(sums, channels, tokens[index])
-    is_free = np.asarray(sums.any(axis=1))
-    is_free[[channel for channel in reasons if channel < len(is_free)]] = False
+    tokens = np.random.default_rng(0).integers(0, 2**64, size=(2, len(dimensions)), dtype=np.uint64)
+    sums = np.zeros((2, int(channel.max()) + 1), dtype=np.uint64)
+    for each, token in zip(sums, tokens, strict=True):
+        np.add.at(each, channels, token[index])
+    is_free = np.asarray(sums.any(axis=0))
+    is_free[list(reasons)] = False
     free = np.flatnonzero(is_free)
-    _, first, kind = np.unique(sums[free].view(np.dtype("V16")).ravel(), return_index=True, return_inverse=True)
+    order = free[np.lexsort(sums[:, free])]
+    starts = 1 + np.flatnonzero((sums[:, order[1:]] != sums[:, order[:-1]]).any(axis=0))
+    kinds = sorted((kind for kind in np.split(order, starts) if len(kind)), key=lambda kind: int(kind[0]))
     kind_of = np.full(len(is_free), -1)
-    kind_of[free[first]] = np.arange(len(first))
-    parts = [Counter[int]() for _ in first]
+    kind_of[[kind[0] for kind in kinds]] = np.arange(len(kinds))
+    parts = [Counter[int]() for _ in kinds]
     chosen = kind_of[channels] >= 0
-    for which, dimension in zip(kind_of[channels[chosen]], index[chosen], strict=True):
-        parts[which][int(dimension)] += 1
-    return {
-        tuple((dimensions[k], times) for k, times in sorted(part.items())): free[kind == number]
-        for number, part in enumerate(parts)
-    }
+    for which, dimension in zip(kind_of[channels[chosen]].tolist(), index[chosen].tolist(), strict=True):
+        parts[which][dimension] += 1
+    for part, kind in zip(parts, kinds, strict=True):
+        yield tuple((dimensions[k], times) for k, times in sorted(part.items())), kind
 
 
-def _fixed(of: Mapping[Dimension, Ids], reasons: Mapping[int, str]) -> Iterator[Fixed]:
+def _fixed(of: Mapping[Dimension, Ids], channels: int, reasons: Mapping[int, str]) -> Iterator[Fixed]:
     """What of parameter dimensions cannot change; kernels' sizes and single channels go without saying."""
-    told = np.array([channel for channel, reason in reasons.items() if reason not in (KERNEL, SINGLE)], dtype=np.int64)
-    is_told = np.zeros(max([0, *reasons, *(int(mine.max(initial=0)) for mine in of.values())]) + 1, dtype=np.bool_)
-    is_told[told] = True
+    told = {channel: reason for channel, reason in reasons.items() if reason not in (KERNEL, SINGLE)}
+    is_told = np.zeros(channels, dtype=np.bool_)
+    is_told[list(told)] = True
     for (name, dim), mine in of.items():
-        for reason, size in Counter(reasons[int(channel)] for channel in mine[is_told[mine]]).items():
+        for reason, size in Counter(told[each] for each in mine[is_told[mine]].tolist()).items():
             yield Fixed(parameter=name, dim=dim, size=size, reason=reason)
 
 
 def _channels(trace: Trace) -> tuple[Ids, dict[int, str]]:
-    """The channel of every dye (count,), and the reasons of those that are fixed."""
-    left = np.concatenate([a for a, _ in trace.edges] or [np.zeros(0, dtype=np.int64)])
-    right = np.concatenate([b for _, b in trace.edges] or [np.zeros(0, dtype=np.int64)])
-    graph = sparse.coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(trace.count, trace.count))
+    """The channel of every dye (count,), and the reasons of those that are fixed. Channels are numbered in the order in
+    which their first dyes were given out."""
+    left, right = trace.united()
+    graph = sparse.coo_array((np.ones(len(left)), (left, right)), shape=(trace.count, trace.count))
     _, labels = sparse.csgraph.connected_components(graph, directed=False)
-    channel = labels.astype(np.int64)
+    first = np.zeros(labels.max() + 1, dtype=np.int64)
+    first[labels[::-1]] = np.arange(trace.count)[::-1]  # the last one that is written stays
+    rank = np.empty_like(first)
+    rank[np.argsort(first)] = np.arange(len(first))
+    channel = rank[labels]
     reasons: dict[int, str] = {int(channel[0]): SINGLE}
     for mark, reason in trace.frozen.items():
         reasons.setdefault(int(channel[mark]), reason)

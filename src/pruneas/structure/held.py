@@ -90,14 +90,15 @@ class Held(int):
 
 
 @contextmanager
-def holding(network: nn.Module) -> Iterator[None]:
-    """While this holds, integers of at least 2 among the modules' attributes are `Held`.
+def holding(modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """While this holds, integers of at least 2 among the modules' attributes are `Held`; `modules` by name.
 
     PyTorch's own modules are left out: what their constructors take is replayed.
     """
     before: list[tuple[nn.Module, str, Any]] = []
-    for name, module in network.named_modules():
-        if isinstance(module, tuple(SIZED)) or type(module).__module__.startswith("torch.nn."):
+    sized = tuple(SIZED)
+    for name, module in modules.items():
+        if type(module).__module__.startswith("torch.nn.") or isinstance(module, sized):
             continue
         for attribute, value in list(vars(module).items()):
             if _is_size(value):

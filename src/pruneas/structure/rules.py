@@ -18,7 +18,6 @@ from pruneas.structure.combine import (
     COMBINATIONS,
     Arguments,
     Keywords,
-    channel_plane,
     count,
     extents,
     freeze_places,
@@ -26,18 +25,21 @@ from pruneas.structure.combine import (
     is_activation,
     join,
 )
-from pruneas.structure.dye import DyeTensor, Ids, Planes, Trace, compact, dyed, settle, to_meta, user_line, varying
+from pruneas.structure.dye import DyeTensor, Trace, dyed, to_meta, user_line
+from pruneas.structure.planes import Ids, Plane, Planes
 
 aten = torch.ops.aten
 
 
-def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+def apply(func: Any, args: Arguments, kwargs: Keywords) -> Any:
     """Run one operator on dyes. In-place operators change the planes of their first argument."""
     packet = func.overloadpacket
     name = packet.__name__
+    reads = dyed((args, kwargs))
+    trace = reads[0].tracing
     if name.endswith("_") and not name.endswith("__"):
         target = args[0]
-        result = apply_functional(trace, func, getattr(aten, name[:-1], packet), args, kwargs)
+        result = apply_functional(trace, func, getattr(aten, name[:-1], packet), args, kwargs, reads)
         if isinstance(target, DyeTensor):
             if target.shape != result.shape:
                 raise StructureError(f"{name} changes a tensor's shape in place ({user_line()})")
@@ -46,9 +48,9 @@ def apply(trace: Trace, func: Any, args: Arguments, kwargs: Keywords) -> Any:
                 target.base.planes = frozen(trace, [target, target.base, result], reason, target.base.shape)
             target.planes, target.step = result.planes, result.step
         else:
-            frozen(trace, dyed((args, kwargs)), f"{name} writes into a constant ({user_line()})", ())
+            frozen(trace, reads, f"{name} writes into a constant ({user_line()})", ())
         return target
-    return apply_functional(trace, func, packet, args, kwargs)
+    return apply_functional(trace, func, packet, args, kwargs, reads)
 
 
 def _fits(target: DyeTensor, written: Arguments, result: DyeTensor) -> bool:
@@ -57,24 +59,27 @@ def _fits(target: DyeTensor, written: Arguments, result: DyeTensor) -> bool:
     So it is where the view has all its channels, or what is written has channels of its own for the view's.
     """
     assert target.base is not None
-    planes = [plane.expand(result.shape) for leaf in dyed(written) for plane in leaf.planes]
+    planes = [plane.raised(result.ndim) for leaf in dyed(written) for plane in leaf.planes]
     everything = set(target.dyes()) == set(target.base.dyes())
     met = all(any(_covers(plane, own) for plane in planes) for own in target.planes)
     return (everything or met) and all(any(_covers(own, plane) for own in target.planes) for plane in result.planes)
 
 
-def _covers(plane: torch.Tensor, other: torch.Tensor) -> bool:
-    return varying(plane) == varying(other) and bool(((plane != 0) | (other == 0)).all())
+def _covers(plane: Plane, other: Plane) -> bool:
+    alike = plane.varies == other.varies and plane.table.shape == other.table.shape
+    return alike and bool(((plane.table != 0) | (other.table == 0)).all())
 
 
-def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
+def apply_functional(
+    trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords, reads: Sequence[DyeTensor]
+) -> Any:
     shapes = _shapes(trace, func, packet, args, kwargs)
     if packet in RULES:
         planes = RULES[packet](trace, shapes, args, kwargs)
     elif (packet in MOVES or func.is_view) and not _has_complex((shapes, args)):
-        planes = _moved(trace, func, packet, shapes, args, kwargs)
+        planes = _moved(trace, func, packet, shapes, args, kwargs, reads)
     elif packet in SAME_SHAPE or torch.Tag.pointwise in func.tags:
-        planes = _pointwise(trace, shapes, args, kwargs)
+        planes = _pointwise(trace, shapes, reads)
     elif packet in SPATIAL:
         planes = _spatial(trace, packet, shapes, args, kwargs)
     elif packet in REDUCTIONS:
@@ -84,7 +89,6 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
     else:
         planes = NotImplemented
     first = shapes if isinstance(shapes, torch.Tensor) else shapes[0] if shapes else None
-    reads = list(dyed((args, kwargs)))
     step = trace.record.step(packet.__name__, [tensor.step for tensor in reads], getattr(first, "shape", ()))
     if planes is NotImplemented:
         reason = f"{packet} has no rule here ({user_line()})"
@@ -108,13 +112,14 @@ def apply_functional(trace: Trace, func: Any, packet: Any, args: Arguments, kwar
 
 def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywords) -> Any:
     """What an operator puts out, without values. Networks repeat themselves: each case is worked out once a trace."""
-    known = _alike(packet, args) or (packet is aten.convolution and _convolved(args))
-    if known:
-        first = torch.empty(known, dtype=args[0].dtype, device="meta")
-        rest = len(func._schema.returns) - 1
-        return (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
-    key = (func, _case(args), _case(tuple(kwargs.items())))
+    known = _known_shape(packet, args, kwargs)
+    key = (packet, known, args[0].dtype) if known is not None else (func, _case(args), _case(tuple(kwargs.items())))
     if key not in trace.shapes:
+        if known is not None:
+            first = torch.empty(known, dtype=args[0].dtype, device="meta")
+            rest = len(func._schema.returns) - 1
+            trace.shapes[key] = (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
+            return trace.shapes[key]
         try:
             trace.shapes[key] = func(*to_meta(args), **to_meta(kwargs))
         except Exception as error:
@@ -122,16 +127,31 @@ def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywo
     return trace.shapes[key]
 
 
-def _alike(packet: Any, args: Arguments) -> Any:
-    """The output's shape, where it plainly is the first argument's: PyTorch takes its time to find that out."""
+def _known_shape(packet: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """The output's shape where it is plain: PyTorch takes its time to find that out. It has the first one's dtype."""
     if packet in ACTIVATIONS:
         return args[0].shape
-    if packet in SUMS and isinstance(args[1], torch.Tensor):
-        return args[0].shape if (args[0].shape, args[0].dtype) == (args[1].shape, args[1].dtype) else None
     if packet in BATCH_NORMS and args[0].ndim > 1:
         of_channels = (args[0].shape[1],)
         return args[0].shape if all(each is None or each.shape == of_channels for each in args[1:5]) else None
-    return None
+    if packet in SUMS and isinstance(args[1], torch.Tensor) and args[0].dtype == args[1].dtype:
+        return _broadcast(args[0].shape, args[1].shape)
+    if packet is aten.mean and len(args) > 1 and args[1] and not kwargs:
+        return _averaged(args[0].shape, *args[1:])
+    if packet in (aten.addmm, aten.mm):
+        return (args[-2].shape[0], args[-1].shape[1])
+    return _convolved(args) if packet is aten.convolution else None
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> Sequence[int] | None:
+    if len(a) != len(b) or any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
+        return None
+    return a if a == b else tuple(n if m == 1 else m for m, n in zip(a, b, strict=True))
+
+
+def _averaged(shape: Sequence[int], dims: Sequence[int], keep: bool = False) -> Sequence[int]:
+    gone = {dim % len(shape) for dim in dims}
+    return tuple(1 if dim in gone else size for dim, size in enumerate(shape) if keep or dim not in gone)
 
 
 def _convolved(args: Arguments) -> tuple[int, ...] | None:
@@ -157,8 +177,17 @@ def _has_complex(tree: Any) -> bool:
 # Operators that move data --------------------------------------------------------------------------------------------
 
 
-def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, kwargs: Keywords) -> Any:
-    sources = list(dyed((args, kwargs)))
+def _moved(
+    trace: Trace,
+    func: Any,
+    packet: Any,
+    shapes: Any,
+    args: Arguments,
+    kwargs: Keywords,
+    sources: Sequence[DyeTensor],
+) -> Any:
+    if packet in COPIES:
+        return sources[0].planes
     if packet in RESHAPES:
         return _reshaped(trace, sources[0], shapes.shape)
     if packet is aten.constant_pad_nd:
@@ -180,20 +209,17 @@ def _moved(trace: Trace, func: Any, packet: Any, shapes: Any, args: Arguments, k
 
         def stand_in(leaf: Any, level: int = level) -> Any:
             if isinstance(leaf, DyeTensor) and level < len(leaf.planes):
-                return leaf.planes[level]
+                return leaf.planes[level].full(leaf.shape)
             if isinstance(leaf, DyeTensor) or (isinstance(leaf, torch.Tensor) and packet in JOINS):
                 return torch.zeros((1,) * leaf.ndim, dtype=torch.int64).expand(leaf.shape)
             return leaf
 
         moved_args, moved_kwargs = tree_map(stand_in, (args, kwargs))
         moved_kwargs.pop("dtype", None)
-        if packet in COPIES:
-            results.append(moved_args[0])
-        else:
-            results.append(func(*moved_args, **moved_kwargs))
+        results.append(func(*moved_args, **moved_kwargs))
     if packet in SPLITS:
-        return [tuple(settle(result[part]) for result in results) for part in range(len(shapes))]
-    return tuple(settle(result) for result in results)
+        return [tuple(Plane.of(result[part].numpy()) for result in results) for part in range(len(shapes))]
+    return tuple(Plane.of(result.numpy()) for result in results)
 
 
 def _reshaped(trace: Trace, source: DyeTensor, shape: Sequence[int]) -> Planes:
@@ -203,17 +229,16 @@ def _reshaped(trace: Trace, source: DyeTensor, shape: Sequence[int]) -> Planes:
     """
     planes = []
     for plane in source.planes:
-        moved = plane.reshape(tuple(shape))
-        before, after = varying(plane), sorted(varying(moved))
-        if len(before) == 1 and len(after) > 1:
-            small = compact(settle(moved))
+        moved = Plane.of(plane.full(source.shape).reshape(tuple(shape)).numpy())
+        after = sorted(moved.varies)
+        if len(plane.varies) == 1 and len(after) > 1:
             last = after[-1]
-            table = small.movedim(last, -1).reshape(-1, shape[last]).numpy()
+            table = np.moveaxis(moved.table, last, -1).reshape(-1, shape[last])
             positions = np.where(table.any(axis=0), np.arange(trace.count, trace.count + shape[last]), 0)
             trace.count += shape[last]
             trace.unite(np.tile(positions, len(table)), table.ravel())
-            moved = channel_plane(positions, last, shape)
-        planes.append(settle(moved))
+            moved = Plane.along(positions, last, len(shape))
+        planes.append(moved)
     return tuple(planes)
 
 
@@ -221,32 +246,25 @@ def _padded(source: DyeTensor, pad: Sequence[int]) -> Planes:
     """What is padded along the channels has no dye, whatever its value; places that are padded are places."""
     planes = []
     for plane in source.planes:
-        varies, kept = varying(plane), list(pad)
+        kept = list(pad)
         for index in range(len(pad) // 2):
-            if source.ndim - 1 - index not in varies:
+            if source.ndim - 1 - index not in plane.varies:
                 kept[2 * index : 2 * index + 2] = [0, 0]
-        shape = [size + sum(_of_dim(pad, source.ndim, dim)) for dim, size in enumerate(source.shape)]
-        small = plane[tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(source.ndim))]
-        planes.append(aten.constant_pad_nd(small, kept).expand(shape))
+        planes.append(Plane.of(aten.constant_pad_nd(torch.from_numpy(plane.table), kept).numpy()))
     return tuple(planes)
-
-
-def _of_dim(pad: Sequence[int], ndim: int, dim: int) -> Sequence[int]:
-    return pad[2 * (ndim - 1 - dim) : 2 * (ndim - dim)]
 
 
 def _concatenated(trace: Trace, out: torch.Tensor, parts: Sequence[torch.Tensor], dim: int) -> Planes:
     """Side by side along one dimension; along the others, where the parts must be of one size, their dyes meet."""
     dim %= out.ndim
     parts = [part for part in parts if part.ndim == out.ndim]  # torch lets an empty vector stand among them
-    across: list[torch.Tensor] = []
-    beside: list[list[torch.Tensor | None]] = []
+    across: list[Plane] = []
+    beside: list[list[Plane | None]] = []
     for index, part in enumerate(parts):
-        single: list[torch.Tensor] = []
+        single: list[Plane] = []
         for plane in part.planes if isinstance(part, DyeTensor) else ():
-            varies = varying(plane)
-            if varies and dim not in varies:
-                join(trace, across, plane.narrow(dim, 0, 1).expand(out.shape))
+            if plane.varies and dim not in plane.varies:
+                join(trace, across, plane)
             else:
                 single.append(plane)
         for level, plane in enumerate(single):
@@ -255,82 +273,80 @@ def _concatenated(trace: Trace, out: torch.Tensor, parts: Sequence[torch.Tensor]
             beside[level][index] = plane
     planes = list(across)
     for row in beside:
-        filled = [
-            torch.zeros((1,) * out.ndim, dtype=torch.int64).expand(part.shape) if plane is None else plane
-            for part, plane in zip(parts, row, strict=True)
-        ]
-        planes.append(settle(torch.cat(filled, dim)))
+        filled = [Plane.single(0, out.ndim) if plane is None else plane for plane in row]
+        mixed = {dim}.union(*(plane.varies for plane in filled))
+        planes.append(
+            Plane.of(np.concatenate([plane.at(p.shape, mixed) for p, plane in zip(parts, filled, strict=True)], dim))
+        )
         # One dye for a whole part (whatever is frozen) meets what runs along the other dimensions.
-        for single_dye in {int(p[(0,) * p.ndim]) for p in row if p is not None and p.numel() and not varying(p)} - {0}:
+        for single_dye in {plane.table.item() for plane in filled if not plane.varies} - {0}:
             for plane in across:
-                met = np.unique(compact(plane).numpy())
+                met = plane.unique()
                 trace.unite(met, np.full_like(met, single_dye))
     return tuple(planes)
 
 
 def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
     source = args[1]
-    return tuple(plane.expand(out.shape) for plane in source.planes) if isinstance(source, DyeTensor) else ()
+    return tuple(plane.raised(out.ndim) for plane in source.planes) if isinstance(source, DyeTensor) else ()
 
 
 def _selected(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
     """An index that has dyes (a channel selection's) says which channels there are: new ones, of its own."""
     source, dim, index = args
     if not isinstance(index, DyeTensor):
-        return tuple(settle(plane.index_select(dim, index)) for plane in source.planes)
+        return tuple(Plane.of(plane.full(source.shape).index_select(dim, index).numpy()) for plane in source.planes)
     chosen, read = index.along(0), source.along(dim) if isinstance(source, DyeTensor) else None
     if chosen is None or read is None:
         return NotImplemented
     trace.freeze(read, "a channel selection reads it by index")
     trace.weights.append((chosen, np.zeros(0, dtype=np.int64)))
-    view = [len(chosen) if d == dim % out.ndim else 1 for d in range(out.ndim)]
-    return (torch.from_numpy(chosen).view(view).expand(out.shape),)
+    return (Plane.along(chosen, dim, out.ndim),)
 
 
 # Operators that keep dyes where they are -----------------------------------------------------------------------------
 
 
-def _pointwise(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
+def _pointwise(trace: Trace, out: Any, sources: Sequence[DyeTensor]) -> Any:
     if not isinstance(out, torch.Tensor):
         out = out[0]
-    sources = list(dyed((args, kwargs)))
     if len(sources) == 1 and sources[0].shape == out.shape:
         return sources[0].planes
-    planes: list[torch.Tensor] = []
-    constant: list[torch.Tensor] = []
+    planes: list[Plane] = []
+    constant: list[Plane] = []
     for source in sources:
         if source.ndim > out.ndim:
             return NotImplemented
         for plane in source.planes:
-            if varying(plane):
-                join(trace, planes, plane.expand(out.shape))
-            elif plane.numel():
-                constant.append(plane.expand(out.shape))
+            if plane.varies:
+                join(trace, planes, plane.raised(out.ndim))
+            else:
+                constant.append(plane.raised(out.ndim))
     # One dye for a whole tensor that is frozen (such as the network's input) meets the dyes of every dimension.
     for single in constant:
-        dye = single[(0,) * single.ndim].item()
+        dye = single.table.item()
         for index, plane in enumerate(planes if dye in trace.frozen else ()):
-            met = np.unique(compact(plane).numpy())
+            met = plane.unique()
             trace.unite(met, np.full_like(met, dye))
-            planes[index] = torch.where(plane != 0, plane, dye)
+            planes[index] = Plane.of(np.where(plane.table != 0, plane.table, dye))
         if not planes:
             planes.append(single)
     fixed = _places(out, sources)
     for plane in planes:
-        if varying(plane) and varying(plane) <= fixed:
+        if plane.varies and plane.varies <= fixed:
             freeze_places(trace, plane)
-    return tuple(settle(plane) for plane in planes if not varying(plane) or not varying(plane) <= fixed)
+    return tuple(plane for plane in planes if not plane.varies or not plane.varies <= fixed)
 
 
 def _weight_norm(trace: Trace, out: Any, args: Arguments, kwargs: Keywords) -> Any:
-    return _pointwise(trace, out[0], args[:2], {})
+    return _pointwise(trace, out[0], dyed(args[:2]))
 
 
 def _places(out: torch.Tensor, sources: Sequence[DyeTensor]) -> set[int]:
     """The dimensions along which some activation with channels elsewhere has none: what meets it is of places."""
     places: set[int] = set()
     for source in sources:
-        runs = [varying(plane) for plane in source.planes]
+        runs = [plane.varies for plane in source.planes]
         if is_activation(source) and runs and all(runs):
             shift = out.ndim - source.ndim
             bare = {dim for dim, size in enumerate(source.shape) if size > 1} - set().union(*runs)
@@ -342,14 +358,12 @@ def _spatial(trace: Trace, packet: Any, out: Any, args: Arguments, kwargs: Keywo
     """Pooling and resizing: channels stay, the places behind them change."""
     source = args[0]
     out = out if isinstance(out, torch.Tensor) else out[0]
-    if any(varying(plane) - {0, 1} for plane in source.planes):
+    if any(plane.varies - {0, 1} for plane in source.planes):
         return NotImplemented
-    index = tuple(slice(None) if dim < 2 else slice(0, 1) for dim in range(source.ndim))
-    planes = tuple(plane[index].expand(out.shape) for plane in source.planes)
     if packet in COUNTED:
         kind, factor = COUNTED[packet]
-        count(trace, kind, factor, extents(trace, planes, out.shape).values())
-    return planes
+        count(trace, kind, factor, extents(trace, source.planes, out.shape).values())
+    return source.planes
 
 
 def _reduced(trace: Trace, func: Any, out: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -366,13 +380,14 @@ def _reduced(trace: Trace, func: Any, out: Any, args: Arguments, kwargs: Keyword
     first = tuple(slice(0, 1) if dim in gone else slice(None) for dim in range(source.ndim))
     kept = []
     for plane in source.planes:
-        varies = varying(plane)
-        if not varies & gone:
-            kept.append(plane[first].reshape(out.shape))
-        elif varies - gone:
-            small = plane[tuple(slice(None) if dim in varies else slice(0, 1) for dim in range(source.ndim))]
-            trace.unite(small.reshape(-1).numpy(), small[first].expand(small.shape).reshape(-1).numpy())
-            kept.append(plane[first].reshape(out.shape))
+        if plane.varies and plane.varies <= gone:
+            continue
+        table = plane.table[first]
+        if plane.varies & gone:
+            trace.unite(plane.table.ravel(), np.broadcast_to(table, plane.table.shape).ravel())
+        if out.ndim < source.ndim:
+            table = table.squeeze(tuple(gone))
+        kept.append(Plane.of(table))
     return tuple(kept)
 
 
@@ -399,14 +414,14 @@ def _halved(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) 
     if dyes is None:
         return NotImplemented
     trace.tie(dyes, 2)
-    return tuple(plane.narrow(dim, 0, out.shape[dim]) for plane in source.planes)
+    return tuple(Plane.of(plane.full(source.shape).narrow(dim, 0, out.shape[dim]).numpy()) for plane in source.planes)
 
 
 def _rechannelled(source: DyeTensor, out: torch.Tensor, change: Callable[[Ids], Ids]) -> Any:
     dyes = source.along(1) if source.ndim + out.ndim > 6 else None  # without a batch: no rule
-    if dyes is None or any(varying(plane) - {1} for plane in source.planes):
+    if dyes is None or any(plane.varies - {1} for plane in source.planes):
         return NotImplemented
-    return (channel_plane(change(dyes), 1, out.shape),) if dyes.any() else ()
+    return (Plane.along(change(dyes), 1, out.ndim),) if dyes.any() else ()
 
 
 SUMS = {aten.add, aten.mul, aten.sub}

@@ -2,10 +2,14 @@
 
 A `DataSource` is a small value that says what to load; it travels to other processes and each loads it for itself,
 sharing the memory-mapped pixels. Validation drives a search; the test part is for its end and never
-depends on a seed.
+depends on a seed. Images that do not fit in memory are decoded whenever they are used, and are the same then: a
+training on them has the same numbers.
 """
 
 import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruneas.errors import DataError
-from pruneas.training.sources import MODES, OnProgress, Part, Parts, Shape, read_cifar, read_digits, read_folder
+from pruneas.training.cache import cached_array, digest
+from pruneas.training.decode import MODES, Shape, Undecoded, num_decoders
+from pruneas.training.sources import OnProgress, Part, Parts, read_cifar, read_digits, read_folder
 
 DEFAULT_VALIDATION = 0.15
 DIGITS_TEST_SHARE = 0.25
@@ -27,21 +33,21 @@ class Images:
     """Labelled images, maybe a selection of a larger store that is memory-mapped and never copied as a whole.
 
     Attributes:
-        store: uint8 (m, c, h, w).
+        store: uint8 (m, c, h, w), or files of images where that would not fit in memory.
         labels: int64 (n,), of the selected images.
         rows: int64 (n,), which images of the store are meant; None for all, in order.
     """
 
-    store: Tensor
+    store: Tensor | Undecoded
     labels: Tensor
     rows: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.store.dtype != torch.uint8 or self.store.dim() != 4:
+        if isinstance(self.store, Tensor) and (self.store.dtype != torch.uint8 or self.store.dim() != 4):
             raise ValueError(f"store must be uint8 (m, c, h, w), got {self.store.dtype} {tuple(self.store.shape)}")
         if self.labels.dtype != torch.int64:
             raise ValueError(f"labels must be int64, got {self.labels.dtype}")
-        if len(self.labels) != len(self.store if self.rows is None else self.rows):
+        if len(self.labels) != (self.store.shape[0] if self.rows is None else len(self.rows)):
             raise ValueError("there must be one label an image")
 
     def __len__(self) -> int:
@@ -54,12 +60,25 @@ class Images:
 
     @property
     def images(self) -> Tensor:
-        """All of them, uint8 (n, c, h, w). Copies where this is a selection: prefer `take` for large data."""
-        return self.store if self.rows is None else self.store.index_select(0, self.rows)
+        """All of them, uint8 (n, c, h, w). Copies where this is a selection: prefer `batches` for large data."""
+        if self.rows is None and isinstance(self.store, Tensor):
+            return self.store
+        return self.take(torch.arange(len(self)))
 
     def take(self, index: Tensor) -> Tensor:
         """uint8 (k, c, h, w): a copy of the images at these positions, int64 (k,)."""
         return self.store.index_select(0, index if self.rows is None else self.rows[index])
+
+    def batches(self, parts: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+        """The images at each of these positions, int64 (k,), one after the other: uint8 (k, c, h, w) on `device`."""
+        if isinstance(self.store, Tensor):
+            for part in parts:
+                yield self.take(part).to(device, non_blocking=True)
+            return
+        rows = parts if self.rows is None else [self.rows[part] for part in parts]
+        pinned = device.type == "cuda"
+        for images in self.store.batches(rows, threads=num_decoders(device), pinned=pinned):
+            yield images.to(device, non_blocking=pinned)
 
     def first(self, count: int) -> "Images":
         """The first `count` images, without copying pixels."""
@@ -69,10 +88,10 @@ class Images:
     def on(self, device: torch.device | str) -> "Images":
         """These images in the memory of a CUDA device if a quarter of what is free holds them; else themselves."""
         device = torch.device(device)
-        if device.type != "cuda":
+        if device.type != "cuda" or isinstance(self.store, Undecoded):
             return self
         free, _ = torch.cuda.mem_get_info(device)
-        if len(self) * self.store[0].numel() > free // 4:
+        if len(self) * math.prod(self.store.shape[1:]) > free // 4:
             return self
         return Images(store=self.images.to(device), labels=self.labels.to(device))
 
@@ -106,6 +125,8 @@ class DataSource:
             Where a folder's val/ is validation, all of it is used, or as many as a number says. None: 0.15.
         seed: of the split between training and validation.
         download: whether CIFAR may be downloaded if it is not there.
+        memory: images that have more bytes than this, decoded, are decoded each time they are used. None: a quarter of
+            the machine's memory. Results do not depend on it.
     """
 
     source: str
@@ -114,6 +135,7 @@ class DataSource:
     validation: int | float | None = None
     seed: int = 0
     download: bool = False
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or self.shape[0] not in MODES or min(self.shape) < 1:
@@ -160,28 +182,45 @@ class DataSource:
             training_rows, _ = self._stratified(parts.train.labels, left, self.training, rng, parts.classes, spare=0)
         assert parts.test is not None
         train = _images(parts.train, training_rows)
-        mean, std = _moments(train)
+        fingerprint = _fingerprint(parts, training_rows, validation_rows)
+        mean, std = self._moments(train, fingerprint)
         return DataSet(
             train=train,
             validation=_images(held_out, validation_rows),
             test=_images(parts.test, None),
             classes=parts.classes,
-            fingerprint=_fingerprint(parts, training_rows, validation_rows),
+            fingerprint=fingerprint,
             mean=mean,
             std=std,
         )
 
     def _read(self, on_progress: OnProgress | None) -> Parts:
         name, _, place = self.source.partition(":")
+        limit = _quarter_of_memory() if self.memory is None else self.memory
         if name == "digits" and not place:
             return read_digits(self.shape)
         if name in ("cifar10", "cifar100"):
-            return read_cifar(name, place, self.shape, download=self.download)
+            return read_cifar(name, place, self.shape, download=self.download, limit=limit, on_progress=on_progress)
         if name == "folder" and place:
-            return read_folder(place, self.shape, on_progress)
+            return read_folder(place, self.shape, limit=limit, on_progress=on_progress)
         raise DataError(
             f"data source: must be digits, cifar10[:ROOT], cifar100[:ROOT] or folder:PATH, got {self.source!r}."
         )
+
+    def _moments(self, train: Images, fingerprint: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Those of the training part, from the cache; digits are in no cache."""
+        if self.source == "digits":
+            return _moments(train)
+        split = (self.training, self.validation, self.seed)
+        found = cached_array(
+            digest("moments", self.source, self.shape, *split),
+            fingerprint,
+            shape=(2, self.shape[0]),
+            dtype="float64",
+            make=lambda: [np.array(_moments(train))],
+        )
+        mean, std = found.array.tolist()
+        return tuple(mean), tuple(std)
 
     def _with_test(self, parts: Parts) -> Parts:
         """Sets a test part apart where the source has none, always the same one."""
@@ -259,12 +298,21 @@ def _quotas(shares: list[float], limits: list[int], count: int) -> list[int]:
     return quotas
 
 
+def _quarter_of_memory() -> float:
+    """Of this machine's, in bytes. Where the system does not tell, all is mapped from the disk, which works, too."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
 def _chosen(part: Part, rows: NDArray[np.int64]) -> Part:
+    assert isinstance(part.pixels, np.ndarray)  # digits alone have no test part
     return Part(pixels=part.pixels[rows], labels=part.labels[rows], digest=part.digest)
 
 
 def _images(part: Part, rows: NDArray[np.int64] | None) -> Images:
-    store = torch.from_numpy(part.pixels)
+    store = part.pixels if isinstance(part.pixels, Undecoded) else torch.from_numpy(part.pixels)
     if rows is None or len(rows) == len(part.labels):
         return Images(store=store, labels=torch.from_numpy(part.labels))
     return Images(store=store, labels=torch.from_numpy(part.labels[rows]), rows=torch.from_numpy(rows))
@@ -272,12 +320,13 @@ def _images(part: Part, rows: NDArray[np.int64] | None) -> Images:
 
 def _moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, pixels between 0 and 1; whole numbers are summed, so exactly."""
-    stride = max(1, len(images) * images.store[0].numel() // MOMENTS_PIXELS)
+    channels, pixels_each = images.store.shape[1], math.prod(images.store.shape[1:])
+    stride = max(1, len(images) * pixels_each // MOMENTS_PIXELS)
     positions = torch.arange(0, len(images), stride)
-    channels = images.store.shape[1]
     count, sums, squares = 0, torch.zeros(channels, dtype=torch.int64), torch.zeros(channels, dtype=torch.int64)
-    for part in torch.split(positions, max(1, 2**21 // images.store[0].numel())):
-        pixels = images.take(part).to(torch.int32)
+    parts = torch.split(positions, max(1, 2**21 // pixels_each))
+    for batch in images.batches(parts, torch.device("cpu")):
+        pixels = batch.to(torch.int32)
         count += pixels.numel() // channels
         sums += pixels.sum((0, 2, 3))
         squares += pixels.square().sum((0, 2, 3))

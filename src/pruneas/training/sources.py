@@ -1,9 +1,11 @@
 """Where images come from: scikit-learn's digits, torchvision's CIFAR readers, folders of image files.
 
 Every reader gives `Parts`: what is there for training, for testing and, if the source itself says so, for validation.
-Splitting and choosing is `data.py`'s. Images are decoded once, to the asked channels and size, and cached on disk.
+Splitting and choosing is `data.py`'s. Images are decoded once, to the asked channels and size, and cached on disk;
+where they would not fit in memory, only the digest of their pixels is, and they are decoded whenever they are used.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,25 +17,24 @@ from typing import Any
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pruneas.errors import DataError
-from pruneas.training.cache import FORMAT_VERSION, CachedArray, cached_array, content_digest, digest
+from pruneas.training.cache import DIGEST_BYTES, FORMAT_VERSION, cached_array, content_digest, digest
+from pruneas.training.decode import Shape, Undecoded, decode, fitted
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 DECODE_BLOCK = 256  # images decoded and written at a time
-MODES = {1: "L", 3: "RGB"}
 
-Shape = tuple[int, int, int]
 OnProgress = Callable[[int, int], None]
 _File = tuple[str, int, int]  # path inside the data set, bytes, time of the last change in ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """`pixels` uint8 (n, c, h, w), maybe memory-mapped; `labels` int64 (n,); `digest` of the pixels."""
+    """`pixels` uint8 (n, c, h, w), maybe memory-mapped; `labels` int64 (n,); `digest` of the decoded pixels."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | Undecoded
     labels: NDArray[np.int64]
     digest: bytes
 
@@ -55,14 +56,18 @@ def read_digits(shape: Shape) -> Parts:
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255
     if shape != (1, 8, 8):
-        pixels = np.stack([_fitted(Image.fromarray(image[0]), shape) for image in pixels])
+        pixels = np.stack([fitted(Image.fromarray(image[0]), shape) for image in pixels])
     labels = bunch.target.astype(np.int64)
     train = Part(pixels=pixels, labels=labels, digest=content_digest([pixels]))
     return Parts(train=train, validation=None, test=None, classes=tuple(map(str, range(10))))
 
 
-def read_cifar(name: str, root: str, shape: Shape, *, download: bool) -> Parts:
+def read_cifar(
+    name: str, root: str, shape: Shape, *, download: bool, limit: float, on_progress: OnProgress | None = None
+) -> Parts:
     """CIFAR-10 or -100 as torchvision's readers find them under `root` ('': the user's cache folder).
+
+    Images that have more than `limit` bytes in all are not kept at this shape, but made of the original ones when used.
 
     Raises:
         DataError: the files are not there, not whole, or cannot be downloaded.
@@ -100,16 +105,23 @@ def read_cifar(name: str, root: str, shape: Shape, *, download: bool) -> Parts:
 
     fingerprint = _fingerprint(sorted(_files(str(files), "")))
     sizes = {True: 50_000, False: 10_000}
+    original = (3, 32, 32)
+    fits = sum(sizes.values()) * math.prod(shape) <= limit or shape == original
+    advance = _counted(sum(sizes.values()), on_progress)
 
     def part(train: bool) -> Part:
+        def originals() -> Iterator[NDArray[np.uint8]]:
+            yield whole(train).data.transpose(0, 3, 1, 2)  # from (n, 32, 32, 3)
+
         def pixels() -> Iterator[NDArray[np.uint8]]:
-            images = whole(train).data  # (n, 32, 32, 3)
+            images = whole(train).data
             for start in range(0, len(images), DECODE_BLOCK):
                 block = images[start : start + DECODE_BLOCK]
-                if shape == (3, 32, 32):
+                advance(len(block))
+                if shape == original:
                     yield block.transpose(0, 3, 1, 2)
                 else:
-                    yield np.stack([_fitted(Image.fromarray(image), shape) for image in block])
+                    yield np.stack([fitted(Image.fromarray(image), shape) for image in block])
 
         def labels() -> Iterator[NDArray[np.int64]]:
             yield np.asarray(whole(train).targets, dtype=np.int64)
@@ -119,8 +131,13 @@ def read_cifar(name: str, root: str, shape: Shape, *, download: bool) -> Parts:
         place = digest(name, str(files.resolve()), split, "labels")
         targets = cached_array(place, fingerprint, shape=(count,), dtype="int64", make=labels)
         place = digest(name, str(files.resolve()), split, shape)
-        array = cached_array(place, fingerprint, shape=(count, *shape), dtype="uint8", make=pixels)
-        return Part(pixels=array.array, labels=np.array(targets.array), digest=array.digest)
+        if fits:
+            array = cached_array(place, fingerprint, shape=(count, *shape), dtype="uint8", make=pixels)
+            return Part(pixels=array.array, labels=np.array(targets.array), digest=array.digest)
+        at_hand = digest(name, str(files.resolve()), split, original)
+        array = cached_array(at_hand, fingerprint, shape=(count, *original), dtype="uint8", make=originals)
+        undecoded = Undecoded(array.array, shape)
+        return Part(pixels=undecoded, labels=np.array(targets.array), digest=_cached_digest(place, fingerprint, pixels))
 
     num_classes = 10 if name == "cifar10" else 100
     classes = CIFAR10_CLASSES if name == "cifar10" else tuple(map(str, range(num_classes)))
@@ -130,8 +147,11 @@ def read_cifar(name: str, root: str, shape: Shape, *, download: bool) -> Parts:
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def read_folder(root: str, shape: Shape, on_progress: OnProgress | None = None) -> Parts:
+def read_folder(root: str, shape: Shape, *, limit: float, on_progress: OnProgress | None = None) -> Parts:
     """A folder with train/ and test/ or val/, and in each one folder a class. A lone val/ is the test part.
+
+    Images that have more than `limit` bytes in all stay files. They are decoded once all the same, which finds damaged
+    ones before a training does, and gives the digest that they would have in memory.
 
     Raises:
         DataError: something of that is missing, or a file is not an image.
@@ -158,20 +178,15 @@ def read_folder(root: str, shape: Shape, on_progress: OnProgress | None = None) 
                 + (f"; not in train/: {', '.join(extra)}" if extra else "")
                 + ". Make the class folders agree."
             )
-    total, done = sum(len(paths) for split in files.values() for paths in split.values()), 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if on_progress is not None:
-            on_progress(done, total)
-
+    total = sum(len(paths) for split in files.values() for paths in split.values())
+    fits = total * math.prod(shape) <= limit
+    advance = _counted(total, on_progress)
     parts = {}
     for name, by_class in files.items():
         listing = [file for class_files in by_class.values() for file in class_files]
         labels = np.repeat(np.arange(len(classes)), [len(class_files) for class_files in by_class.values()])
-        array = _decoded(found[name], listing, shape, advance)
-        parts[name] = Part(pixels=array.array, labels=labels.astype(np.int64), digest=array.digest)
+        pixels, pixels_digest = _decoded(found[name], listing, shape, advance, fits)
+        parts[name] = Part(pixels=pixels, labels=labels.astype(np.int64), digest=pixels_digest)
     if "test" in parts:
         return Parts(train=parts["train"], validation=parts.get("val"), test=parts["test"], classes=classes)
     return Parts(train=parts["train"], validation=None, test=parts["val"], classes=classes)
@@ -205,46 +220,48 @@ def _files(root: str, below: str, extensions: tuple[str, ...] = ("",)) -> Iterat
             yield name, stat.st_size, stat.st_mtime_ns
 
 
-def _decoded(split: Path, files: Sequence[_File], shape: Shape, advance: Callable[[int], None]) -> CachedArray:
-    """All images of a split, uint8 (n, c, h, w), from the cache or decoded by as many threads as there are cores."""
+def _decoded(
+    split: Path, files: Sequence[_File], shape: Shape, advance: Callable[[int], None], fits: bool
+) -> tuple[NDArray[np.uint8] | Undecoded, bytes]:
+    """All images of a split and their digest, from the cache or decoded by as many threads as there are cores."""
 
     def blocks() -> Iterator[NDArray[np.uint8]]:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:  # PIL decodes without the interpreter lock
             for start in range(0, len(files), DECODE_BLOCK):
                 paths = [split / name for name, _, _ in files[start : start + DECODE_BLOCK]]
-                block = list(threads.map(lambda path: _decode(path, shape), paths))
+                block = list(threads.map(lambda path: decode(path, shape), paths))
                 advance(len(block))
                 yield np.stack(block)
 
-    place = digest("folder", str(split.resolve()), shape)
-    return cached_array(place, _fingerprint(files), shape=(len(files), *shape), dtype="uint8", make=blocks)
+    place, fingerprint = digest("folder", str(split.resolve()), shape), _fingerprint(files)
+    if fits:
+        array = cached_array(place, fingerprint, shape=(len(files), *shape), dtype="uint8", make=blocks)
+        return array.array, array.digest
+    undecoded = Undecoded([split / name for name, _, _ in files], shape)
+    return undecoded, _cached_digest(place, fingerprint, blocks)
 
 
-def _decode(path: Path, shape: Shape) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                # PIL would clip these to 255, and nobody would notice.
-                raise DataError(
-                    f"{path}: must have 8 bits a channel, found pixel mode {image.mode}. Convert the images first."
-                )
-            return _fitted(image, shape)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        raise DataError(f"{path}: must be an image that can be decoded, but: {err}. Repair or remove it.") from err
+def _cached_digest(place: str, fingerprint: str, blocks: Callable[[], Iterator[NDArray[np.uint8]]]) -> bytes:
+    """The digest of an array that is made block by block and not kept."""
+
+    def make() -> Iterator[NDArray[np.uint8]]:
+        yield np.frombuffer(content_digest(blocks()), dtype=np.uint8)
+
+    found = cached_array(digest(place, "digest"), fingerprint, shape=(DIGEST_BYTES,), dtype="uint8", make=make)
+    return bytes(found.array)
 
 
-def _fitted(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
-    """uint8 (c, h, w): converted, resized until it just covers (h, w), and cut to its centre."""
-    channels, height, width = shape
-    image = image.convert(MODES[channels])
-    if image.size != (width, height):
-        scale = max(width / image.width, height / image.height)
-        size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-        image = image.resize(size, Image.Resampling.BILINEAR)
-        left, top = (size[0] - width) // 2, (size[1] - height) // 2
-        image = image.crop((left, top, left + width, top + height))
-    pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def _counted(total: int, on_progress: OnProgress | None) -> Callable[[int], None]:
+    """A function that is told of each few images done, and tells how many are."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if on_progress is not None:
+            on_progress(done, total)
+
+    return advance
 
 
 def _fingerprint(files: Sequence[_File]) -> str:

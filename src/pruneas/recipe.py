@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -51,7 +52,7 @@ class Recipe:
     step a batch, which is what is validated and kept; 0: none. `crop` is how many black pixels are put around an image
     before it is cropped to its size at random; 0: no crop. `cutout` is the side of a square that is blanked in each
     image [DeVries2017, arXiv 1708.04552]; 0: none.
-    `precision` 'auto' means bfloat16 where that is known to be faster, see `fit.resolve_precision`.
+    `precision` 'auto' means bfloat16 where that is known to be faster, see `training.resolve_precision`.
     """
 
     epochs: int
@@ -61,7 +62,7 @@ class Recipe:
     nesterov: bool = True
     weight_decay: float = 5e-4
     warmup: float = 0.25
-    schedule: str = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "step", "constant"] = "one-cycle"
     milestones: tuple[float, ...] = (0.5, 0.75)
     decay: float = 0.1
     label_smoothing: float = 0.1
@@ -70,7 +71,7 @@ class Recipe:
     crop: int = 4
     flip: bool = True
     cutout: int = 0
-    precision: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from pruneas.training import Recipe
+from pruneas.recipe import Recipe
 
 
 def test_one_cycle_rises_and_falls_in_straight_lines():

@@ -1,0 +1,78 @@
+"""What Optuna Dashboard shows of a run beside its own views: a picture of a trial's widths, a note of the study.
+
+Both are made here, as text; leaving them in a study is for whoever holds it.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+from pruneas.report import run_figures
+from pruneas.report.figures import OTHERS, Figure, Style
+from pruneas.report.numbers import count, percent, points, share
+from pruneas.report.records import ArmRecord
+from pruneas.report.run import RunRecords
+from pruneas.report.run_page import verdict
+from pruneas.report.svg import draw
+
+
+def width_picture(
+    base: Mapping[str, int],
+    widths: Mapping[str, int],
+    *,
+    name: str,
+    beside: Mapping[str, Mapping[str, int]] | None = None,
+) -> str:
+    """An SVG file: each group's width as a bar on that of the base network, with the widths of `beside` as symbols.
+
+    `name` is the candidate's, the keys of `beside` those of what it is held against, such as 'uniform'.
+    """
+    others = dict(beside or {})
+    named = [each for each in others if each != "uniform"]
+    how: dict[str, Style] = {each: OTHERS[index % len(OTHERS)] for index, each in enumerate(named)}
+    how["uniform"] = "uniform"
+    return _file(run_figures.width_rows(base, (name, widths), list(others.items()), how, "winner"))
+
+
+def study_pictures(run: RunRecords) -> dict[str, str]:
+    """SVG files for the study, by title: what the page of the run shows of its result and its search."""
+    shown: list[Figure] = []
+    if run.result is not None:
+        shown += [run_figures.final_comparison(run, run.result), run_figures.differences(run, run.result)]
+    if run.base_widths and (run.proposals or run.trained):
+        shown.append(run_figures.widths(run))
+    if run.trained:
+        shown += [run_figures.history(run), *(run_figures.search_cost(run, each) for each in ("flops", "params"))]
+    return {figure.title: _file(figure) for figure in shown if figure.num_marks}
+
+
+def study_note(run: RunRecords, pictures: Mapping[str, str]) -> str:
+    """The note of a study, in Markdown: the verdict, the table of the comparison, and the pictures, by title.
+
+    `pictures` says where each was uploaded, as `optuna_dashboard.artifact.get_artifact_path` gives it.
+    """
+    parts = [f"### {_escaped(verdict(run))}"]
+    if run.result is not None:
+        head = ("architecture", "test accuracy, %", "seeds", "FLOPs", "params", "against uniform, points")
+        lines = [head, ("---",) * len(head), *map(_cells, run.result.arms)]
+        parts.append("\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines))
+    parts += [f"#### {_escaped(title)}\n\n![{_escaped(title)}]({path})" for title, path in pictures.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(arm: ArmRecord) -> tuple[str, ...]:
+    spread = "" if arm.std is None else f" ± {percent(arm.std)}"
+    interval = "" if arm.interval is None else f" ({points(arm.interval[0])}, {points(arm.interval[1])})"
+    difference = "" if arm.difference is None else f"{points(arm.difference)}{interval}"
+    flops = f"{count(arm.flops)} ({share(arm.flops_share)})"
+    return arm.name, f"{percent(arm.mean)}{spread}", str(len(arm.seeds)), flops, count(arm.params), difference
+
+
+def _escaped(text: str) -> str:
+    """Text of a user's that is neither HTML nor Markdown."""
+    return "".join(f"\\{c}" if c in "\\`*_[]|" else c for c in html.escape(text, quote=False))
+
+
+def _file(figure: Figure) -> str:
+    return draw(figure, standalone=True)[0] + "\n"

@@ -1,0 +1,125 @@
+"""All that a report of a run shows, finished or not, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pruneas.report.records import NetworkRecord, ResultRecord
+from pruneas.search.importance import Importance
+from pruneas.search.records import SEARCH, TrialRecord, num_trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRecord:
+    """The architecture of a generator, and what it took."""
+
+    method: str
+    widths: Mapping[str, int]
+    removed: tuple[str, ...]
+    flops: int
+    params: int
+    images: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveRecord:
+    """One training of a finalist. `accuracies`: on validation images, by epoch. `stage` is 'selection' or 'test'."""
+
+    name: str
+    stage: str
+    seed: int
+    accuracies: tuple[tuple[int, float], ...]
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeRecord:
+    """What a stage took: `images` counts every image each time it was trained on."""
+
+    stage: str
+    trainings: int
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecords:
+    """`result` is None until the run is finished, `network` where a run of an earlier version kept none.
+
+    `left_out`: generators that could not work, with the reason. `importances` are empty where there are too few trials
+    for any. `folder` is as it was given.
+    """
+
+    folder: str
+    network_reference: str
+    input: tuple[int, ...]
+    data: str
+    budget: str
+    limit: int | None
+    asked_trials: int
+    sampler: str
+    epochs: int
+    finalists: int
+    seeds: int
+    command: str
+    seed: int
+    hardware: str
+    versions: Mapping[str, str]
+    seconds: float
+    result: ResultRecord | None
+    network: NetworkRecord | None
+    proposals: tuple[ProposalRecord, ...]
+    left_out: Mapping[str, str]
+    trials: tuple[TrialRecord, ...]
+    curves: tuple[CurveRecord, ...]
+    importances: tuple[Importance, ...]
+    base_training: CurveRecord | None
+
+    @property
+    def base_widths(self) -> Mapping[str, int]:
+        """Empty where nothing of the run says them."""
+        known = self.result.base_widths if self.result is not None else None
+        return known or (self.network.widths if self.network is not None else {})
+
+    @property
+    def trained(self) -> list[TrialRecord]:
+        """The candidates that have an accuracy of their own."""
+        return [trial for trial in self.trials if trial.accuracy is not None and trial.copied_from is None]
+
+    @property
+    def failed(self) -> list[TrialRecord]:
+        return [trial for trial in self.trials if trial.failure is not None and trial.copied_from is None]
+
+    @property
+    def num_trained(self) -> int:
+        """What counts of the asked trials: trained, or failed at it."""
+        return num_trained(self.trials)
+
+    @property
+    def compute(self) -> list[ComputeRecord]:
+        """By stage, those in which nothing was trained left out."""
+        stages: dict[str, Sequence[CurveRecord | ProposalRecord | TrialRecord]] = {
+            "base network": [] if self.base_training is None else [self.base_training],
+            "generators": self.proposals,
+            "search": [trial for trial in self.trials if trial.copied_from is None],
+            **{name: [curve for curve in self.curves if curve.stage == name] for name in ("selection", "test")},
+        }
+        return [
+            ComputeRecord(
+                stage=name,
+                trainings=sum(each.images > 0 for each in records),
+                images=sum(each.images for each in records),
+                seconds=sum(each.seconds for each in records),
+            )
+            for name, records in stages.items()
+            if records
+        ]
+
+
+def trial_name(trial: TrialRecord) -> str:
+    """What a candidate is called: its number, or the generator whose widths it has."""
+    return f"search #{trial.number}" if trial.origin == SEARCH else trial.origin

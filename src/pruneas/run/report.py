@@ -1,0 +1,148 @@
+"""The page of a run, from what its folder holds: no network is made and nothing is trained, so a run can be looked at
+while it works, or where its network and images are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pruneas.config import Space
+from pruneas.errors import RunError
+from pruneas.files import write_text
+from pruneas.report.records import NetworkRecord, ResultRecord
+from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
+from pruneas.report.run_page import run_page
+from pruneas.run.folder import NETWORK, REPORT, RESULT, SPACE, read_json
+from pruneas.run.result import load
+from pruneas.search.importance import importances
+from pruneas.search.records import read_trials
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a run, finished or not, to `out` or its folder's `report.html`; returns where it is.
+
+    Raises RunError where the folder holds no search, or a file of it cannot be read.
+    """
+    path = out if out is not None else folder / REPORT
+    page = run_page(read_run(folder))
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}; give another file with --out") from error
+    return path
+
+
+def read_run(folder: Path) -> RunRecords:
+    """Everything that a run's folder says. Raises RunError as `write_report` does."""
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such run")
+    facts = read_json(folder / "run.json")
+    if not (folder / NETWORK).exists() and not (folder / "study.db").exists():  # which runs of earlier versions have
+        raise RunError(f"{folder}: must be the folder of a search, as printed at the end of one; there is none in it")
+    space = Space.load(folder / SPACE, spelling={})
+    result = load(folder).record if (folder / RESULT).exists() else None
+    trials = tuple(read_trials(folder))
+    proposals = tuple(
+        _made(_proposal, path)
+        for path in sorted((folder / "generators").glob("*.json"))
+        if not path.name.endswith((".architecture.json", ".failure.json"))
+    )
+    names = _names(result, proposals, [(trial_name(trial), trial.widths, trial.flops) for trial in trials])
+    base = folder / "base" / "record.json"
+    return RunRecords(
+        folder=str(folder),
+        network_reference=space.network.reference,
+        input=tuple(space.network.input),
+        data=space.data.source,
+        budget=str(space.budget),
+        limit=facts["limit"],
+        asked_trials=space.search.trials,
+        sampler=space.search.sampler,
+        epochs=space.recipe.epochs,
+        finalists=space.finalists.count,
+        seeds=space.finalists.seeds,
+        command=str(facts["command"]),
+        seed=space.compute.seed,
+        hardware=str(facts["hardware"]),
+        versions=facts["versions"],
+        seconds=float(facts["seconds"]),
+        result=result,
+        network=_made(_network, folder / NETWORK) if (folder / NETWORK).exists() else None,
+        proposals=tuple(sorted(proposals, key=lambda each: _place(each.method, space.generators.methods))),
+        left_out={
+            data["method"]: str(data["failure"])
+            for data in map(read_json, sorted((folder / "generators").glob("*.failure.json")))
+        },
+        trials=trials,
+        curves=tuple(
+            _made(lambda path: _curve(path, names), path)
+            for stage in ("selection", "test")
+            for path in sorted((folder / stage).glob("*.json"))
+        ),
+        importances=tuple(importances(trials, seed=space.compute.seed)),
+        base_training=_made(lambda path: _curve(path, {}), base) if base.exists() else None,
+    )
+
+
+Key = tuple[tuple[tuple[str, int], ...], int]
+"""Widths and FLOPs: blocks that are taken out show in the FLOPs."""
+
+
+def _names(
+    result: ResultRecord | None, proposals: tuple[ProposalRecord, ...], others: list[tuple[str, Mapping[str, int], int]]
+) -> dict[Key, str]:
+    """What architectures are called; of equal ones, as the result does, then after the generator."""
+    known = [] if result is None else [(arm.name, arm.widths, arm.flops) for arm in result.arms]
+    known += [(each.method, each.widths, each.flops) for each in proposals] + others
+    return {_key(widths, flops): name for name, widths, flops in reversed(known)}
+
+
+def _key(widths: Mapping[str, int], flops: int) -> Key:
+    return tuple(widths.items()), flops
+
+
+def _place(method: str, methods: tuple[str, ...]) -> tuple[int, str]:
+    """The order in which generators were asked for."""
+    return (methods.index(method) if method in methods else len(methods)), method
+
+
+def _made(maker: Any, path: Path) -> Any:
+    try:
+        return maker(path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path}: is not what a run keeps there ({type(error).__name__}: {error}); delete it and give the search's "
+            "command again: it is made again"
+        ) from error
+
+
+def _network(path: Path) -> NetworkRecord:
+    return NetworkRecord.from_json(path.read_text(encoding="utf-8"))
+
+
+def _proposal(path: Path) -> ProposalRecord:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return ProposalRecord(
+        method=data["method"],
+        widths=data["widths"],
+        removed=tuple(data["removed"]),
+        flops=data["flops"],
+        params=data["params"],
+        images=data["images"],
+        seconds=data["seconds"],
+        notes=tuple(data.get("notes", ())),
+    )
+
+
+def _curve(path: Path, names: Mapping[Key, str]) -> CurveRecord:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return CurveRecord(
+        name=names.get(_key(data["widths"], data["flops"]), path.stem.partition("-")[0]),
+        stage=path.parent.name,
+        seed=data["seed"],
+        accuracies=tuple((int(epoch["epoch"]), float(epoch["validation_accuracy"])) for epoch in data["epochs"]),
+        images=data["images"],
+        seconds=data["seconds"],
+    )
