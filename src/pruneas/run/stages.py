@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pruneas.compare.finalists import Entrant, Stage, choose
+from pruneas.cost.model import Widths
+from pruneas.cost.projection import uniform
 from pruneas.errors import TrainingError
 from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
+from pruneas.report.numbers import duration
 from pruneas.report.records import Role
 from pruneas.report.run import trial_name
 from pruneas.run.folder import BEST, NETWORK, RESULT
@@ -26,12 +29,16 @@ from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
 from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.speed import Speed, images_measured, measure
 from pruneas.search.storage import shown
-from pruneas.search.train import TrainingRecord, images_per_epoch
+from pruneas.search.train import Training, TrainingRecord, images_per_epoch
 from pruneas.search.worker import Place, lead
 from pruneas.structure.build import describe
 from pruneas.structure.groups import Structure
-from pruneas.training import Pool
+from pruneas.training import Job, Pool
+
+WORTH = 20
+"""The time is estimated where so many times the work of measuring it is left."""
 
 
 class Run:
@@ -63,6 +70,7 @@ class Run:
 
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
+            self._estimate(pool)
             self.generation.run(pool, self.ledger)
             for note in self.generation.notes():
                 self._note(note)
@@ -73,6 +81,48 @@ class Run:
         self.ledger.save()
         write_report(self.s.folder)
         return result
+
+    # How long it will take ------------------------------------------------------------------------------------------
+
+    def _estimate(self, pool: Pool) -> None:
+        """Say how long the run will take, from a few steps of the base network and of uniform scaling, where that is
+        long enough to be worth measuring. As many are measured at a time as will train."""
+        left, recipe = self._images_left(), self.s.recipe
+        if sum(left.values()) < WORTH * 2 * images_measured(recipe.batch_size):
+            return
+        widths = {"base": self.s.model.base_widths, "uniform": self._uniform()}
+        jobs = []
+        for name, of_groups in widths.items():
+            training = Training(
+                structure=self.s.structure,
+                widths=self.s.model.mapping(of_groups),
+                flops=int(self.s.model.flops(of_groups)),
+                params=int(self.s.model.params(of_groups)),
+                data=self.s.source,
+                recipe=recipe,
+                seed=0,
+                device=self.s.device,
+            )
+            for copy in range(self.s.workers):
+                jobs.append(Job(key=f"{name} {copy}", function=measure, arguments={"training": training}))
+        self.observer.stage("speed", "a few steps, to estimate the time", 0)
+        outcomes = list(pool.run(jobs))
+        if failure := next((outcome.failure for outcome in outcomes if outcome.failure is not None), None):
+            self.observer.note(f"how long the run will take cannot be measured: {failure}")
+            return
+        base, uniform = (
+            Speed.mean([outcome.value for outcome in outcomes if outcome.key.startswith(name)]) for name in widths
+        )
+        per_epoch = images_per_epoch(recipe, len(self.s.data.train))
+        full, trial = per_epoch * recipe.epochs, per_epoch * self.s.trial_recipe.epochs
+        seconds = base.seconds(left["generators"], left["generators"] / full)
+        seconds += uniform.seconds(left["search"], left["search"] / trial)
+        others = left["selection"] + left["test"]
+        seconds += uniform.seconds(others, others / full)
+        self.observer.note(f"will take about {duration(seconds / self.s.workers)}")
+
+    def _uniform(self) -> Widths:
+        return uniform(self.s.model, self.s.legal, self.s.most, self.s.budget.quantity)
 
     # What is left, and what is told ---------------------------------------------------------------------------------
 
