@@ -1,10 +1,12 @@
 import warnings
+from typing import get_args
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pruneas.catalogue import SAMPLERS
+from pruneas.catalogue import SAMPLERS, TIES, Tie
+from pruneas.config import Search
 from pruneas.search.samplers import sampler_for
 
 ANCHORS = 3
@@ -40,6 +42,13 @@ def test_a_sampler_that_learns_ends_nearer_to_the_optimum_than_random_draws_do(n
         return sum(trial.value for seed in range(2) for trial in found(sampler, seed, 24)[-6:])
 
     assert late(name) > late("random")
+
+
+def test_the_names_that_a_space_takes_are_those_there_are():
+    fields = Search.model_fields
+    assert set(get_args(fields["sampler"].annotation)) == set(SAMPLERS)
+    assert fields["tie"].annotation == Tie
+    assert set(get_args(Tie)) == set(TIES)
 
 
 def test_an_unknown_name_is_refused():

@@ -93,7 +93,10 @@ def _widths(record: ResultRecord) -> RenderableType:
         bar = _Bar(width / base / top, None if tick is None else tick / base / top, 1 / top)
         rows.add_row(*map(Text, cells), bar)
     key = f"filled: {winner.name}; | : uniform scaling; dots: up to the base's width"
-    return Group(rows, Text(key, style="dim"))
+    gone = [
+        Text(f"{arm.name} goes without the branches of {', '.join(arm.removed)}") for arm in record.arms if arm.removed
+    ]
+    return Group(rows, Text(key, style="dim"), *gone)
 
 
 class _Bar:
