@@ -178,10 +178,10 @@ class Givens:
     quantity: Quantity = "flops"
 
     @classmethod
-    def of(cls, reference: str = NETWORK, budget: str = "0.5", **rules) -> Givens:
+    def of(cls, reference: str = NETWORK, budget: str = "0.5", shape=(1, 8, 8), **rules) -> Givens:
         parsed = Reference.parse(reference)
         network = make(parsed)
-        structure = structure_of(network, parsed, image(1, 8, 8))
+        structure = structure_of(network, parsed, image(*shape))
         model = CostModel.of(structure, network)
         legal = LegalWidths.of(structure, WidthRules(**rules))
         return cls(structure, model, legal, limit(model, legal, Budget.parse(budget)))

@@ -64,7 +64,11 @@ def test_it_shows_every_trial_with_its_widths_in_a_note(finished, tmp_path):
     for trial, record in zip(found["trials"], records, strict=True):
         body = trial["note"]["body"]
         assert f"### Trial {record.number}\n" in body
-        assert f"{record.flops:,} FLOPs" in body and "of the budget" in body and "Arm: from scratch, 1 epochs" in body
+        assert (
+            f"{record.flops:,} FLOPs" in body
+            and "of the budget" in body
+            and "Arm: from scratch, epochs: 1, seed" in body
+        )
         assert ("proposed by the sampler" if record.origin == "search" else f"what {record.origin} gave") in body
         for group, width in record.widths.items():
             assert f"| {group} | {width} | " in body

@@ -43,6 +43,15 @@ def test_what_it_says_of_the_network_adds_up(finished):
     assert {fixed.parameter for fixed in run.network.fixed} >= {"classifier.bias"}
 
 
+def test_base_uniform_and_winner_are_timed(finished):
+    run = read_run(finished.folder)
+    names = {"base", "uniform", run.result.winner}
+    assert {(t.name, t.batch) for t in run.latency.timings} >= {(name, batch) for name in names for batch in (1, 64)}
+    for timing in run.latency.timings:
+        assert 0 < timing.low <= timing.median <= timing.high
+        assert timing.flops_share == run.result.arm(timing.name).flops_share
+
+
 def test_every_training_is_named_after_its_arm(finished):
     run = read_run(finished.folder)
     names = {arm.name: len(arm.seeds) for arm in run.result.arms}

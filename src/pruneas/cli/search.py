@@ -196,7 +196,7 @@ def print_front(found: "SweepResult", *, as_json: bool) -> None:
 
 
 def print_result(record: "ResultRecord", folder: Path, *, as_json: bool) -> None:
-    """The result on stdout: JSON with the run's folder in it, or the report and a last line with the folder."""
+    """The result on stdout: JSON with the run's folder in it, or the report and where its page and the folder are."""
     if as_json:
         typer.echo(json.dumps({"run": str(folder), **json.loads(record.to_json())}, indent=2, ensure_ascii=False))
         return
@@ -205,7 +205,8 @@ def print_result(record: "ResultRecord", folder: Path, *, as_json: bool) -> None
     from pruneas.report.terminal import table
 
     Console(highlight=False).print(table(record))
-    typer.echo(f"\nrun: {folder}")
+    page = folder / "report.html"
+    typer.echo("\n" + (f"page: {page}\n" if page.exists() else "") + f"run: {folder}")
 
 
 def check_paths(space: Space, given: Mapping[str, object]) -> None:

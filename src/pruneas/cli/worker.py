@@ -21,6 +21,14 @@ def worker(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
     ] = False,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="Run the networks of this package, too, if the storage names one. Repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = "auto",
     workers: Annotated[
         int,
@@ -42,6 +50,13 @@ def worker(
 
     with view(quiet) as observer:
         finished = work(
-            target, study=study, data=data, device=device, workers=workers, download=download, observer=observer
+            target,
+            study=study,
+            data=data,
+            device=device,
+            workers=workers,
+            download=download,
+            trust=trust or (),
+            observer=observer,
         )
     typer.echo(f"over: {', '.join(finished) or 'nothing is left to do'}")

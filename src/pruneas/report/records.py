@@ -16,6 +16,9 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 SCHEMA = 1
 
+DISAGREES = 0.1
+"""Shares of time and of FLOPs that differ by more are told."""
+
 Role = Literal["base", "uniform", "generator", "winner", "searched"]
 
 
@@ -203,6 +206,56 @@ class NetworkRecord:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
         return _read(cls, _versioned(text), "network")  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingRecord:
+    """How long one network takes for a batch: milliseconds, the median of all rounds and the quartiles around it.
+
+    `where` is what it ran on, `flops_share` of the base network's.
+    """
+
+    name: str
+    flops_share: float
+    where: str
+    batch: int
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyRecord:
+    """Networks timed in turn, the base network ('base') among them; on a CPU with so many threads. `notes` say what
+    could not be timed."""
+
+    schema: int = SCHEMA
+    threads: int
+    timings: tuple[TimingRecord, ...]
+    notes: tuple[str, ...] = ()
+
+    def base_of(self, timing: TimingRecord) -> TimingRecord:
+        """The base network's, at the same place and batch."""
+        where = (timing.where, timing.batch)
+        return next(each for each in self.timings if each.name == "base" and (each.where, each.batch) == where)
+
+    def time_share(self, timing: TimingRecord) -> float:
+        """Of the base network's median."""
+        return timing.median / self.base_of(timing).median
+
+    def disagrees(self, timing: TimingRecord) -> bool:
+        """Whether the time is another share of the base network's than the FLOPs are, noise aside."""
+        expected = timing.flops_share * self.base_of(timing).median
+        differs = abs(self.time_share(timing) - timing.flops_share) > DISAGREES
+        return differs and not timing.low <= expected <= timing.high
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
+        return _read(cls, _versioned(text), "latency")  # type: ignore[no-any-return]
 
 
 def _versioned(text: str) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import optuna
 import platformdirs
 from pydantic import ValidationError
 
+from pruneas.architecture import Reference
 from pruneas.config import Space
 from pruneas.errors import DataError, RunError
 from pruneas.progress import Observer
@@ -23,6 +25,7 @@ from pruneas.search.storage import connect, shown
 from pruneas.search.trials import Search
 from pruneas.search.worker import OVER, Place, join
 from pruneas.training import Pool
+from pruneas.trust import check, consented
 
 SCHEMA = 1
 """Of the plan; workers and the run they join have to agree on it."""
@@ -79,15 +82,19 @@ def work(
     device: str = "auto",
     workers: int = 0,
     download: bool = False,
+    trust: Sequence[str] = (),
     observer: Observer,
 ) -> list[str]:
     """Work on searches until they are over, one after another. Returns the names of their studies.
 
     `target` is a run's folder, on the run's machine or a shared path, or the URL of a storage, of which `study` names
-    one study in place of all; `data` says where the images are here.
-    Raises RunError where there is nothing to join, DataError where the images are others than the run's.
+    one study in place of all; `data` says where the images are here; `trust`: packages whose networks a storage may
+    name, as for architecture files (`trust.py`).
+    Raises RunError where there is nothing to join, DataError where the images are others than the run's,
+    ArchitectureError for a network that is not trusted.
     """
     url, known = place_of(target)
+    trusted = {*trust, *(() if "://" in target else consented(Path(target) / SPACE))}
     study = study or known
     storage = connect(url, create=False)
     finished: list[str] = []
@@ -110,7 +117,7 @@ def work(
             if name is None:
                 return finished
             place = Place(url=url, study=name, lease=joinable[name]["lease"])
-            _work(place, joinable[name], storage, data, device, workers, download, observer)
+            _work(place, joinable[name], storage, data, device, workers, download, trusted, observer)
             finished.append(name)
     finally:
         storage.engine.dispose()
@@ -124,6 +131,7 @@ def _work(
     device: str,
     workers: int,
     download: bool,
+    trusted: Collection[str],
     observer: Observer,
 ) -> None:
     where = f"study {place.study!r} in {shown(place.url)}"
@@ -140,9 +148,12 @@ def _work(
             "compute": space.compute.model_copy(update={"device": device, "workers": workers}),
         }
     )
+    reference = Reference.parse(space.network.reference)
+    check(reference.name, reference.arguments, [tuple(space.network.input)], trusted, place=where)
     folder = Path(plan["folder"])
     if not (folder / SPACE).is_file() or _text(folder / SPACE) != plan["space"]:  # not the run's, or not here
-        folder = platformdirs.user_cache_path("pruneas") / "checkpoints" / place.study
+        digest = hashlib.sha256(f"{shown(place.url)} {place.study}".encode()).hexdigest()[:16]
+        folder = platformdirs.user_cache_path("pruneas") / "checkpoints" / digest
     setting = Setting.of(space, folder, download, observer)
     if setting.data.fingerprint != plan["data"]:
         raise DataError(

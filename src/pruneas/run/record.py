@@ -6,18 +6,36 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from pruneas.compare.fidelity import rank_correlation
 from pruneas.compare.finalists import Entrant
 from pruneas.compare.statistics import CONFIDENCE, Difference, against_control, sampling_error, verdict
+from pruneas.cost.latency import measure, pass_of, processor
 from pruneas.cost.layers import layer_flops, layer_params
 from pruneas.errors import RunError
 from pruneas.networks import provider
-from pruneas.report.records import ArmRecord, DataRecord, FidelityRecord, FixedRecord, NetworkRecord, ResultRecord, Role
+from pruneas.report.records import (
+    ArmRecord,
+    DataRecord,
+    FidelityRecord,
+    FixedRecord,
+    LatencyRecord,
+    NetworkRecord,
+    ResultRecord,
+    Role,
+    TimingRecord,
+)
 from pruneas.report.run import trial_name
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
 from pruneas.search.records import SEARCH, TrialRecord, num_trained
 from pruneas.search.train import TrainingRecord
+from pruneas.structure.build import build_widths
+
+BATCHES = (1, 64)
+MEASURED_SECONDS = 1.0
+"""For each network and batch, where seven rounds do not take longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +151,39 @@ def network_record(setting: Setting) -> NetworkRecord:
         unremovable=dict(structure.unremovable),
         uncounted=dict(model.base.uncounted),
     )
+
+
+def latency_record(setting: Setting, arms: Sequence[ArmRecord]) -> LatencyRecord:
+    """Time these networks in turn: on the CPU, and on the GPU that the run trained on; one input and a batch."""
+    devices = ["cpu", *([setting.device] if setting.device != "cpu" else [])]
+    networks = {arm.name: build_widths(setting.structure, arm.widths, arm.removed, seed=0) for arm in arms}
+    timings: list[TimingRecord] = []
+    notes = []
+    for device in devices:
+        where = processor() if device == "cpu" else torch.cuda.get_device_name(device)
+        for batch in BATCHES:
+            passes = {
+                name: pass_of(network, setting.structure.inputs, batch=batch, device=device)
+                for name, network in networks.items()
+            }
+            try:
+                measured = measure(passes, seconds=MEASURED_SECONDS)
+            except torch.OutOfMemoryError:
+                notes.append(f"Not timed at a batch of {batch} on {where}: out of memory.")
+                continue
+            timings += [
+                TimingRecord(
+                    name=arm.name,
+                    flops_share=arm.flops_share,
+                    where=where,
+                    batch=batch,
+                    median=measured[arm.name].median,
+                    low=measured[arm.name].low,
+                    high=measured[arm.name].high,
+                )
+                for arm in arms
+            ]
+    return LatencyRecord(threads=torch.get_num_threads(), timings=tuple(timings), notes=tuple(notes))
 
 
 def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:

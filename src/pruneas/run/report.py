@@ -11,10 +11,10 @@ from typing import Any
 from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.files import write_text
-from pruneas.report.records import NetworkRecord, ResultRecord
+from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
 from pruneas.report.run_page import run_page
-from pruneas.run.folder import NETWORK, REPORT, RESULT, SPACE, read_json
+from pruneas.run.folder import LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
 from pruneas.run.result import load
 from pruneas.search.importance import importances
 from pruneas.search.records import read_trials
@@ -70,6 +70,7 @@ def read_run(folder: Path) -> RunRecords:
         seconds=float(facts["seconds"]),
         result=result,
         network=_made(_network, folder / NETWORK) if (folder / NETWORK).exists() else None,
+        latency=_made(_latency, folder / LATENCY) if result is not None and (folder / LATENCY).exists() else None,
         proposals=tuple(sorted(proposals, key=lambda each: _place(each.method, space.generators.methods))),
         left_out={
             data["method"]: str(data["failure"])
@@ -120,6 +121,10 @@ def _made(maker: Any, path: Path) -> Any:
 
 def _network(path: Path) -> NetworkRecord:
     return NetworkRecord.from_json(path.read_text(encoding="utf-8"))
+
+
+def _latency(path: Path) -> LatencyRecord:
+    return LatencyRecord.from_json(path.read_text(encoding="utf-8"))
 
 
 def _proposal(path: Path) -> ProposalRecord:

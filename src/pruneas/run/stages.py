@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.cost.model import Widths
@@ -19,11 +20,11 @@ from pruneas.progress import Observer
 from pruneas.report.numbers import duration
 from pruneas.report.records import Role
 from pruneas.report.run import trial_name
-from pruneas.run.folder import BEST, NETWORK, RESULT
+from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT, read_json
 from pruneas.run.generation import Generation
 from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.record import Arm, latency_record, network_record, result_record
 from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
@@ -61,6 +62,7 @@ class Run:
         self.notes = list(setting.notes)
         facts = {"command": command, **setting.facts(), "storage": shown(place.url), "study": place.study}
         check_givens(setting.folder, facts)
+        self._say_if_moved(setting.folder / "run.json")
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         if adopt is not None:
@@ -143,6 +145,14 @@ class Run:
             "test": self._images(max(0, test), full),
         }
 
+    def _say_if_moved(self, path: Path) -> None:
+        before = read_json(path) if path.exists() else {}
+        if before.get("study", self.place.study) != self.place.study:
+            self.observer.note(
+                f"the study was kept in {before['storage']} before, and is in {shown(self.place.url)} now, made from "
+                "trials/; what workers do there is not seen here. Give the same --storage to go on there"
+            )
+
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
         self.notes.append(text)
@@ -219,6 +229,9 @@ class Run:
             seconds=self.ledger.seconds,
             notes=self.notes,
         )
+        timed = [arm for arm in record.arms if arm.name in ("base", "uniform", record.winner)]
+        self.observer.stage("latency", ", ".join(arm.name for arm in timed), 0)
+        write_text(self.s.folder / LATENCY, latency_record(self.s, timed).to_json() + "\n")
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 

@@ -61,7 +61,7 @@ def note(trial: FrozenTrial, plan: Mapping[str, Any], owner: str | None) -> str:
     facts = [
         f"**{result}** · {kind}",
         f"{record.flops:,} FLOPs, {share:.1%} of the base's · {used:.1%} of the budget · {record.params:,} parameters",
-        f"Arm: from scratch, {plan['epochs']} epochs, seed {record.seed}{by}",
+        f"Arm: from scratch, epochs: {plan['epochs']}, seed {record.seed}{by}",
     ]
     table = ["| group | width | base | █ kept, ░ removed, to scale |", "|---|---|---|---|", *rows]
     return "\n".join([f"### Trial {record.number}", "", "  \n".join(facts), "", *table])

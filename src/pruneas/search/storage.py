@@ -27,6 +27,8 @@ T = TypeVar("T")
 PATIENCE = 900.0
 """Seconds for which a database that does not answer is waited for."""
 LONGEST_PAUSE = 15.0
+NETWORK = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
+"""Seconds, and tries, after which a server that says nothing is taken for one that is away: else that takes hours."""
 ATTEMPTS = 8
 """To make tables in a file in which others make them at the same moment."""
 
@@ -73,7 +75,9 @@ def connect(url: sqlalchemy.URL, *, create: bool = True) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     is_file = url.get_backend_name() == "sqlite"
-    settings: dict[str, Any] = {"connect_args": {"timeout": 120}} if is_file else {"pool_pre_ping": True}
+    settings: dict[str, Any] = {"connect_args": {"timeout": 120}}
+    if not is_file:
+        settings = {"connect_args": NETWORK, "pool_pre_ping": True}
     if not create and not _has_tables(url):
         where = url.database if is_file else f"storage {shown(url)}"
         raise RunError(f"{where}: holds no study; give the folder or the storage of a search that has begun")
@@ -147,7 +151,7 @@ def patiently(
 @contextlib.contextmanager
 def _alone(url: sqlalchemy.URL) -> Iterator[None]:
     """Making tables while nobody else does: PostgreSQL has locks that go with the connection."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=NETWORK)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(hashtext('pruneas tables'))"))
         yield
@@ -160,10 +164,11 @@ def _was_made_meanwhile(error: BaseException) -> bool:
 
 def _has_tables(url: sqlalchemy.URL) -> bool:
     """Whether studies were ever kept in a database. Raises RunError where it cannot be opened."""
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+    is_file = url.get_backend_name() == "sqlite"
+    if is_file and not Path(str(url.database)).is_file():
         return False  # to look would make it
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args={} if is_file else NETWORK)
         return sqlalchemy.inspect(engine).has_table("studies")
     except Exception as error:
         if (told := _refused(url, error)) is not None:

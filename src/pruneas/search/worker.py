@@ -357,9 +357,8 @@ class Worker:
 
     def _told(self, key: str, message: Any) -> None:
         if isinstance(message, Progress):
-            trial, accuracy = self._trials[_number(key)], message.accuracy
-            if accuracy is not None:  # an epoch has just ended
-                epoch = int(message.epoch)
+            trial, epoch, accuracy = self._trials[_number(key)], int(message.epoch), message.accuracy
+            if accuracy is not None:
                 self._patiently(lambda: report_epoch(opened(self._study, trial), epoch, accuracy))
             message.tell(key, self._observer, self._worked)
 

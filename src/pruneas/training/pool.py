@@ -30,6 +30,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 SECONDS_TO_DIE = 5.0
 LIVES = 3
 """How often a job may be killed, by a signal, without having got further than before."""
+MOST_LIVES = 30
+"""How often in all: messages also come as time goes by."""
 ATTEMPTS = 50
 SERVER_DIED = 255
 """What multiprocessing says of every process whose fork server is gone."""
@@ -66,7 +68,7 @@ class Outcome:
 @dataclass(slots=True)
 class _Child:
     """A job's process. `messages`: how many it sent; `furthest`: the most that an earlier process of the job sent;
-    `lives`: how often it may still be killed."""
+    `lives`: how often it may still be killed without sending more; `deaths`: how often it was."""
 
     job: Job
     process: BaseProcess
@@ -74,6 +76,7 @@ class _Child:
     messages: int = 0
     furthest: int = 0
     lives: int = LIVES
+    deaths: int = 0
 
 
 class Pool:
@@ -162,11 +165,12 @@ class Pool:
     def _revived(self, dead: _Child) -> "_Child | Outcome | None":
         """The job of a child that was killed, begun anew; None where that has been done often enough."""
         lives = LIVES if dead.messages > dead.furthest else dead.lives - 1
-        if lives <= 0:
+        if lives <= 0 or dead.deaths + 1 >= MOST_LIVES:
             return None
         child = self._start(dead.job)
         if isinstance(child, _Child):
             child.furthest, child.lives = max(dead.messages, dead.furthest), lives
+            child.deaths = dead.deaths + 1
         return child
 
     def _drop(self, keys: Collection[str]) -> None:
