@@ -19,6 +19,7 @@ from pruneas.cost.projection import limit, uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.networks import make
 from pruneas.progress import Silent
+from pruneas.search.records import Anchor
 from pruneas.search.storage import address
 from pruneas.search.study import STUDY
 from pruneas.search.train import TrainingRecord
@@ -202,12 +203,19 @@ class Givens:
             "recipe": Recipe(epochs=1, batch_size=20),
             "num_trials": 6,
             "sampler": "random",
+            "tie": "group",
+            "searches_blocks": False,
             "seed": 0,
             "devices": ("cpu",),
             "workers": 2,
             "folder": folder,
         }
-        return Search(**{**values, **changes})
+        values |= changes
+        values["anchors"] = {
+            name: anchor if isinstance(anchor, Anchor) else Anchor(widths=self.model.mapping(anchor))
+            for name, anchor in values["anchors"].items()
+        }
+        return Search(**values)
 
 
 def led(search: Search, pool=None, observer=None, *, lease: float = 60.0, **more):

@@ -6,6 +6,7 @@ the tables equal.
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from typing import Literal
 
 GENERATORS: Mapping[str, str] = {
     "uniform": "the same share of every layer: the baseline",
@@ -44,6 +45,20 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "guided-sparsity": {},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
+
+Tie = Literal["group", "stage", "mixture"]
+SAMPLERS: Mapping[str, str] = {
+    "gp": "a Gaussian process and its expected improvement",
+    "tpe": "a tree of Parzen estimators",
+    "cma": "evolution of a covariance matrix",
+    "nsga2": "an evolutionary algorithm",
+    "random": "independent draws: a baseline",
+}
+TIES: Mapping[Tie, str] = {
+    "group": "a multiplier of its own for every group",
+    "stage": "one multiplier for all groups of a stage",
+    "mixture": "a mixture of what the generators gave, with a multiplier for every stage",
+}
 
 LARGE_IMAGES = frozenset({"vgg16_gap", "resnet50", "preresnet50"})
 """The networks of pruneas that take images of 224x224; the others take 32x32."""

@@ -5,7 +5,7 @@ import sqlalchemy
 
 from pruneas.errors import DataError, RunError, StructureError
 from pruneas.progress import Silent
-from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, num_trained, read_trials
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
 from pruneas.search.worker import COPIES_IN_A_ROW, Worker
@@ -241,3 +241,34 @@ def test_the_best_are_those_of_highest_accuracy_then_lower_loss_then_the_first()
     records = [made(0, 0.5, 0.2), made(1, 0.5, 0.1), made(2, None), made(3, 0.9, copied_from=0), made(4, 0.5, 0.1)]
     assert [record.number for record in best_candidates(records, 10)] == [1, 4, 0]
     assert TrialRecord.from_json(json.loads(json.dumps(records[3].to_json()))) == records[3]
+
+
+def test_blocks_that_are_searched_are_taken_out_and_priced_without(tmp_path):
+    givens = Givens.of("pruneas:resnet20(width=0.25, channels=1)")
+    names = [block.name for block in givens.structure.blocks]
+    anchors = {
+        "uniform": givens.uniform,
+        "sss": Anchor(widths=givens.structure.widths, removed=tuple(names[:2])),
+    }
+    found = run(givens.search(tmp_path, anchors=anchors, searches_blocks=True, num_trials=12))
+    assert [record.removed for record in found[:2]] == [(), tuple(names[:2])]
+    proposed = found[2:]
+    assert any(record.removed for record in proposed)
+    for record in proposed:
+        model = givens.model.without(givens.structure, record.removed)
+        widths = model.vector(record.widths)
+        assert record.flops == int(model.flops(widths)) <= givens.most
+        gone = givens.structure.without(record.removed)
+        assert all(record.widths[name] == givens.structure.widths[name] for name in gone)
+    assert read_trials(tmp_path) == found
+
+
+def test_anchors_keep_what_their_channel_selections_take(tmp_path, givens):
+    selections = {"features.0": (1, 3)}
+    anchor = Anchor(widths=givens.model.mapping(givens.uniform), selections=selections)
+    trained = []
+    pool = FakePool(fails=lambda _, training: trained.append(training.selections))
+    found = run(givens.search(tmp_path, anchors={"uniform": givens.uniform, "slimming": anchor}, num_trials=3), pool)
+    assert found[1].selections == selections
+    assert found[1].copied_from is None, "the same widths with other channels are another architecture"
+    assert trained[:2] == [{}, selections]

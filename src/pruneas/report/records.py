@@ -82,6 +82,18 @@ class DataRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityRecord:
+    """How a trial's short training ranks architectures: Spearman's correlation of its validation accuracy with the mean
+    of full trainings, over `architectures` that had both, with the record's confidence. Most are the best of the
+    search, which are harder to rank than any."""
+
+    architectures: int
+    correlation: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRecord:
     """Everything the final report says.
 
@@ -89,7 +101,8 @@ class ResultRecord:
     `smallest_detectable` is the least difference in accuracy that the seeds could have shown, `test_sampling_error` the
     standard deviation that comes of the test set's size alone. `epochs` are those of a finalist, `trial_epochs` of a
     trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were trained of the `asked_trials`
-    (None in records of before it was kept): fewer where nothing new was proposed any more.
+    (None in records of before it was kept): fewer where nothing new was proposed any more. `fidelity` is None where
+    too few architectures were trained in full, or it was not measured yet.
     """
 
     schema: int = SCHEMA
@@ -118,6 +131,7 @@ class ResultRecord:
     epochs: int
     notes: tuple[str, ...] = ()
     asked_trials: int | None = None
+    fidelity: FidelityRecord | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

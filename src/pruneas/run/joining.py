@@ -20,7 +20,7 @@ from pruneas.run.folder import SPACE, located
 from pruneas.run.machine import devices
 from pruneas.run.place import place_of
 from pruneas.run.setting import Setting
-from pruneas.search.records import PLAN
+from pruneas.search.records import PLAN, Anchor
 from pruneas.search.storage import connect, shown
 from pruneas.search.trials import Search
 from pruneas.search.worker import OVER, Place, join
@@ -31,19 +31,21 @@ SCHEMA = 1
 """Of the plan; workers and the run they join have to agree on it."""
 
 
-def search_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], folder: Path) -> Search:
-    """The search of a run. `anchors`: widths by group, by the generator's name; `folder`: where checkpoints go."""
+def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> Search:
+    """The search of a run. `anchors`: by the generator's name; `folder`: where checkpoints go."""
     return Search(
         structure=setting.structure,
         model=setting.model,
         legal=setting.legal,
         most=setting.most,
         quantity=setting.budget.quantity,
-        anchors={name: setting.model.vector(widths) for name, widths in anchors.items()},
+        anchors=anchors,
         data=setting.source,
         recipe=setting.trial_recipe,
         num_trials=setting.space.search.trials,
         sampler=setting.space.search.sampler,
+        tie=setting.space.search.tie,
+        searches_blocks=setting.space.search.blocks,
         seed=setting.space.compute.seed,
         devices=devices(setting.device, setting.workers),
         workers=setting.workers,
@@ -52,12 +54,12 @@ def search_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], folder
     )
 
 
-def plan_of(setting: Setting, anchors: Mapping[str, Mapping[str, int]], lease: float) -> dict[str, Any]:
+def plan_of(setting: Setting, anchors: Mapping[str, Anchor], lease: float) -> dict[str, Any]:
     """What travels in the study: all that a worker needs beside the images, and what it checks itself against."""
     return {
         "schema": SCHEMA,
         "space": located(setting.space).to_toml(),
-        "anchors": {name: dict(widths) for name, widths in anchors.items()},
+        "anchors": {name: anchor.to_json() for name, anchor in anchors.items()},
         "structure": setting.structure.fingerprint,
         "data": setting.data.fingerprint,
         "limit": setting.most,
@@ -164,7 +166,8 @@ def _work(
             "install the same versions"
         )
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    search = search_of(setting, plan["anchors"], folder)
+    anchors = {name: Anchor.from_json(anchor) for name, anchor in plan["anchors"].items()}
+    search = search_of(setting, anchors, folder)
     observer.stage("search", f"{place.study}, {setting.trial_recipe.epochs} epochs each", 0)
     with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
         join(search, place, storage, pool, observer, lambda images: None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pruneas import interrupts
 from pruneas.config import Space
 from pruneas.progress import Observer
 from pruneas.run.folder import default_folder, held, prepare
 from pruneas.run.result import SearchResult, finished
+
+if TYPE_CHECKING:
+    from pruneas.run.generation import Generation
 
 
 def search(
@@ -21,6 +26,7 @@ def search(
     observer: Observer,
     storage: str | None = None,
     lease: float | None = None,
+    adopt: Callable[[Generation], None] | None = None,
 ) -> SearchResult:
     """Run or go on with a search. Returns the result of a finished one at once.
 
@@ -28,7 +34,7 @@ def search(
     missing images to be fetched; `command` is what the result says it was made with.
     `storage` is the URL of a database that other machines reach, in place of the folder's study.db; there the study has
     the name that the folder has by default. `lease`: seconds after which the trial of a worker that has not been heard
-    of is another's.
+    of is another's. `adopt` brings what generators gave in another run, before they are run here.
     """
     folder = run if run is not None else default_folder(space)
     if not fresh and (result := finished(folder, space)) is not None:
@@ -55,4 +61,4 @@ def search(
         # Mistakes in the network, the images or the budget are found before the folder is written to, or cleared.
         setting = Setting.of(space, folder, download, observer)
         prepare(folder, space, fresh=fresh)
-        return Run(setting, place, command, observer, fresh=fresh).go()
+        return Run(setting, place, command, observer, fresh=fresh, adopt=adopt).go()

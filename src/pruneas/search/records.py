@@ -18,10 +18,28 @@ PLAN, PLANNED = "plan", "planned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """An architecture that a search begins with: widths of all groups, blocks whose branches are taken out, and what
+    channel selections take where that is not the first channels."""
+
+    widths: Mapping[str, int]
+    removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Anchor:
+        selections = {group: tuple(kept) for group, kept in data["selections"].items()}
+        return cls(widths=data["widths"], removed=tuple(data["removed"]), selections=selections)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
-    trial with the same widths, whose training this one shares. `notes`: what else than the recipe its numbers depend
-    on; `parameters`: the numbers that the sampler gave."""
+    trial of the same architecture, whose training this one shares; `parameters` are the numbers that the sampler gave.
+    `removed` and `selections` are as an `Anchor`'s. `notes`: what else than the recipe its numbers depend on."""
 
     number: int
     origin: str
@@ -37,6 +55,8 @@ class TrialRecord:
     copied_from: int | None = None
     failure: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -44,7 +64,15 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        return cls(**{**data, "curve": tuple(data["curve"]), "notes": tuple(data.get("notes", ()))})
+        return cls(
+            **{
+                **data,
+                "curve": tuple(data["curve"]),
+                "notes": tuple(data.get("notes", ())),
+                "removed": tuple(data.get("removed", ())),
+                "selections": {group: tuple(kept) for group, kept in data.get("selections", {}).items()},
+            }
+        )
 
 
 def task_of(number: int) -> str:
@@ -63,7 +91,7 @@ def read_trials(run: Path) -> list[TrialRecord]:
     for path in sorted((run / "trials").glob("*.json")):
         try:
             records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise RunError(
                 f"{path}: is not a trial's record ({error}); delete it and give the command again: it is written again "
                 "from the study"

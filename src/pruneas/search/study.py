@@ -10,15 +10,13 @@ import contextlib
 import warnings
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from pruneas.seeds import derive
+from pruneas.search.samplers import sampler_for
 
 STUDY = "pruneas"
-RANDOM_TRIALS = 8
-"""A model of the trials says nothing before there are some: at least so many are anchors or random."""
 
 
 def open_study(storage: RDBStorage, name: str = STUDY) -> optuna.Study:
@@ -29,19 +27,6 @@ def open_study(storage: RDBStorage, name: str = STUDY) -> optuna.Study:
         warnings.filterwarnings("ignore", r".*set_metric_names", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(["validation accuracy"])
     return study
-
-
-def sampler_for(name: str, run_seed: int, number: int, num_anchors: int) -> BaseSampler:
-    """The sampler that proposes trial `number`."""
-    seed = derive(run_seed, "sampler", number)
-    startup = max(RANDOM_TRIALS, num_anchors + 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        if name == "tpe":
-            return TPESampler(seed=seed, n_startup_trials=num_anchors + 3)
-        return RandomSampler(seed=seed)
 
 
 def reopened(study: optuna.Study, frozen: FrozenTrial, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:

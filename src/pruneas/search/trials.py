@@ -9,22 +9,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pruneas.architecture import Quantity
-from pruneas.cost.model import CostModel, Widths
+from pruneas.catalogue import Tie
+from pruneas.cost.model import CostModel
 from pruneas.cost.projection import project
 from pruneas.cost.widths import LegalWidths
 from pruneas.errors import RunError
+from pruneas.generators.stages import group_stages
 from pruneas.progress import TrialLine
 from pruneas.search.parameters import Parametrisation
-from pruneas.search.records import PLANNED, SEARCH, TrialRecord, trial_path
+from pruneas.search.records import PLANNED, SEARCH, Anchor, TrialRecord, trial_path
 from pruneas.search.study import ask_next, reopened
 from pruneas.search.train import CHECKPOINT, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Outcome, Recipe
+
+EXACT = "exact"
+"""The attribute of a trial that holds the architecture that it is, where parameters may not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +46,13 @@ class Search:
     legal: LegalWidths
     most: int
     quantity: Quantity
-    anchors: Mapping[str, Widths]
+    anchors: Mapping[str, Anchor]
     data: DataSource
     recipe: Recipe
     num_trials: int
     sampler: str
+    tie: Tie
+    searches_blocks: bool
     seed: int
     devices: tuple[str, ...]
     workers: int
@@ -54,7 +62,14 @@ class Search:
     # Asking ---------------------------------------------------------------------------------------------------------
 
     def _parametrisation(self) -> Parametrisation:
-        return Parametrisation.around(list(self.anchors.values()), self.model, self.legal)
+        return Parametrisation.around(
+            {name: self.model.vector(anchor.widths) for name, anchor in self.anchors.items()},
+            self.model,
+            self.legal,
+            tie=self.tie,
+            stages=group_stages(self.structure),
+            blocks=[block.name for block in self.structure.blocks] if self.searches_blocks else (),
+        )
 
     def enqueue_anchors(self, study: optuna.Study) -> None:
         """The anchors are the first trials, with their exact widths: parameters alone could not give them back."""
@@ -68,17 +83,17 @@ class Search:
             )
         parametrisation = self._parametrisation()
         for name in missing:
-            widths = self.anchors[name]
+            anchor = self.anchors[name]
             study.enqueue_trial(
-                parametrisation.encode(widths),
-                user_attrs={"origin": name, "exact_widths": self.model.mapping(widths)},
+                parametrisation.encode(self.model.vector(anchor.widths), anchor.removed),
+                user_attrs={"origin": name, EXACT: anchor.to_json()},
             )
 
     def enqueue_known(self, study: optuna.Study, record: TrialRecord) -> None:
         """A trial that was done already, for a study that does not know it: the same numbers, the same widths."""
         study.enqueue_trial(
-            dict(record.parameters) or self._parametrisation().encode(self.model.vector(record.widths)),
-            user_attrs={"origin": record.origin, "exact_widths": dict(record.widths)},
+            dict(record.parameters) or self._parametrisation().encode(self.model.vector(record.widths), record.removed),
+            user_attrs={"origin": record.origin, EXACT: _architecture(record).to_json()},
         )
 
     def ask(self, study: optuna.Study, number: int) -> None:
@@ -92,9 +107,8 @@ class Search:
     def _describe(self, trial: optuna.Trial) -> None:
         """Draw every parameter now, so that the next trial is asked for with this one in sight, and keep what follows
         from them as attributes: nobody has to reckon it again, and the dashboard shows it."""
-        parametrisation = self._parametrisation()
-        for name, low, high in zip(parametrisation.names, parametrisation.low, parametrisation.high, strict=True):
-            trial.suggest_float(name, float(low), float(high), log=True)
+        for name, limits in self._parametrisation().ranges.items():
+            trial.suggest_float(name, limits.low, limits.high, log=limits.log)
         record = self._untrained(trial)
         trial.set_user_attr("origin", record.origin)
         trial.set_user_attr("FLOPs", record.flops)
@@ -115,18 +129,21 @@ class Search:
         return self._untrained(trial)  # of a study that was made before this was written down
 
     def _untrained(self, trial: optuna.Trial | FrozenTrial) -> TrialRecord:
-        exact = trial.user_attrs.get("exact_widths")
-        if exact is not None:
-            widths = self.model.vector(exact)
+        if EXACT in trial.user_attrs:
+            anchor = Anchor.from_json(trial.user_attrs[EXACT])
         else:
-            shape = self._parametrisation().decode(trial.params)
-            widths = project(shape, self.model, self.legal, self.most, self.quantity)
+            anchor = self._proposed(trial.params)
+        model, widths = self.model, self.model.vector(anchor.widths)
+        if anchor.removed:
+            model = model.without(self.structure, anchor.removed)
         return TrialRecord(
             number=trial.number,
             origin=trial.user_attrs.get("origin", SEARCH),
-            widths=self.model.mapping(widths),
-            flops=int(self.model.flops(widths)),
-            params=int(self.model.params(widths)),
+            widths=anchor.widths,
+            removed=anchor.removed,
+            selections=anchor.selections,
+            flops=int(model.flops(widths)),
+            params=int(model.params(widths)),
             seed=derive(self.seed, "trial", trial.number),
             accuracy=None,
             loss=None,
@@ -136,11 +153,24 @@ class Search:
             parameters=dict(trial.params),
         )
 
+    def _proposed(self, parameters: Mapping[str, float]) -> Anchor:
+        """The architecture that parameters stand for. Groups that only removed branches hold are as wide as can be:
+        equal architectures are equal."""
+        parametrisation = self._parametrisation()
+        removed, model = parametrisation.removed(parameters), self.model
+        if removed:
+            model = model.without(self.structure, removed)
+        widths = project(parametrisation.decode(parameters), model, self.legal, self.most, self.quantity)
+        if removed:
+            gone = self.structure.without(removed)
+            widths = np.where([name in gone for name in model.groups], self.legal.highest, widths)
+        return Anchor(widths=model.mapping(widths), removed=removed)
+
     # Training -------------------------------------------------------------------------------------------------------
 
     def checked(self, record: TrialRecord, planned: TrialRecord) -> TrialRecord:
         """A record that was found in the run's folder. Raises RunError where it is not the planned trial's."""
-        if (dict(record.widths), record.seed) != (dict(planned.widths), planned.seed):
+        if (key_of(record), record.seed) != (key_of(planned), planned.seed):
             raise RunError(
                 f"{trial_path(self.folder, record.number)}: is not of this study: it has widths "
                 f"{list(record.widths.values())}, the study asks for {list(planned.widths.values())}. Delete it and it "
@@ -153,6 +183,8 @@ class Search:
         training = Training(
             structure=self.structure,
             widths=record.widths,
+            removed=record.removed,
+            selections=record.selections,
             flops=record.flops,
             params=record.params,
             data=self.data,
@@ -182,9 +214,16 @@ class Search:
         )
 
 
-def key_of(record: TrialRecord) -> tuple[int, ...]:
-    """What is equal for trials of the same widths."""
-    return tuple(record.widths.values())
+Key = tuple[tuple[int, ...], tuple[str, ...], tuple[tuple[str, tuple[int, ...]], ...]]
+
+
+def key_of(record: TrialRecord) -> Key:
+    """What is equal for trials of the same architecture."""
+    return tuple(record.widths.values()), record.removed, tuple(sorted(record.selections.items()))
+
+
+def _architecture(record: TrialRecord) -> Anchor:
+    return Anchor(widths=record.widths, removed=record.removed, selections=record.selections)
 
 
 def trained(record: TrialRecord, outcome: Outcome) -> TrialRecord:

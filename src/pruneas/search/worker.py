@@ -39,7 +39,7 @@ from pruneas.search.records import PLAN, TrialRecord, num_trained, read_trials, 
 from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.study import open_study, opened, report_epoch
 from pruneas.search.train import Progress
-from pruneas.search.trials import Search, key_of, trained
+from pruneas.search.trials import Key, Search, key_of, trained
 from pruneas.training import Job, Outcome, Pool
 
 T = TypeVar("T")
@@ -222,7 +222,7 @@ class Worker:
             for record in self._done.values()
             if record.copied_from is None and record.accuracy is not None
         }
-        seen: set[tuple[int, ...]] = set()
+        seen: set[Key] = set()
         for trial in self._open:
             if not self._search.is_described(trial):
                 continue  # somebody is asking for it, or has died over it
@@ -245,6 +245,7 @@ class Worker:
                         accuracy=source.accuracy,
                         loss=source.loss,
                         curve=source.curve,
+                        notes=source.notes,
                     )
                 )
             else:
