@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pruneas.errors import RunError
+from pruneas.errors import PruneasError, RunError
 from pruneas.passwords import without_passwords
 
 if TYPE_CHECKING:
@@ -27,17 +27,32 @@ def dashboard(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0: any free one.", min=0, max=65535)] = 8080,
 ) -> None:
-    """Show trials in the browser (optuna-dashboard), each with its widths in a note. Ctrl-C ends it."""
+    """Show trials in the browser (optuna-dashboard), each with its widths in a note. Ctrl-C ends it.
+
+    Of a finished run's folder, the study has a note with the verdict and the figures of the report.
+    """
     from pruneas.run.place import place_of
 
     url, _ = place_of(target)
     artifacts = Path(target) / "artifacts"
+    if "://" not in target:
+        _note_study(Path(target))
     with served(url, artifacts if "://" not in target else None, host, port) as server:
         typer.echo(f"http://{host}:{server.server_port}/dashboard   (Ctrl-C ends it)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("ended", err=True)
+
+
+def _note_study(run: Path) -> None:
+    """A finished run's verdict and figures on the study's page; without them the dashboard is of use, too."""
+    from pruneas.run.report import note_study
+
+    try:
+        note_study(run)
+    except PruneasError as error:
+        typer.echo(f"pruneas: the study has no note: {error}", err=True)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,29 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}; give another file with --out") from error
     return path
+
+
+def note_study(folder: Path) -> bool:
+    """Leave a finished run's verdict, table and figures in its study, for Optuna Dashboard; returns whether they were
+    new. The pictures go to the folder's `artifacts/`. Raises RunError as `write_report` does."""
+    if not (folder / RESULT).exists():
+        return False
+    # Imported here, because they bring Optuna and its dashboard, which a page does not need.
+    import optuna
+
+    from pruneas.report.notes import study_note, study_pictures
+    from pruneas.run.place import place_of
+    from pruneas.search.storage import connect
+    from pruneas.search.study_note import leave_note
+
+    run = read_run(folder)
+    url, name = place_of(str(folder))
+    storage = connect(url, create=False)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+        return leave_note(study, folder / "artifacts", study_pictures(run), partial(study_note, run))
+    finally:
+        storage.engine.dispose()
 
 
 def read_run(folder: Path) -> RunRecords:
