@@ -1,11 +1,13 @@
 """One tiny search, run once through the command line and looked at by many tests."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.tiny import Givens, pruneas, space_file
 
 
@@ -41,3 +43,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def givens() -> Givens:
     """The tiny network, traced once."""
     return Givens.of()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server on loopback."""
+    if (reason := postgres.missing()) is not None:
+        pytest.skip(reason)
+    server = postgres.Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'storage.db'}"
+    return request.getfixturevalue("postgres_server").database()

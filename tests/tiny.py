@@ -18,8 +18,13 @@ from pruneas.cost.model import CostModel
 from pruneas.cost.projection import limit, uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.networks import make
+from pruneas.progress import Silent
+from pruneas.search.records import Anchor
+from pruneas.search.storage import address
+from pruneas.search.study import STUDY
 from pruneas.search.train import TrainingRecord
 from pruneas.search.trials import Search
+from pruneas.search.worker import Place, lead
 from pruneas.structure.build import structure_of
 from pruneas.training import DataSource, Outcome, Recipe
 from tests.nets import image
@@ -125,8 +130,13 @@ class FakePool:
     num_trained: int = 0
     workers: int = 1
 
-    def run(self, jobs, on_message=None):
+    def run(self, jobs, on_message=None, pulse=None):
         for job in jobs:
+            if pulse is not None:
+                pulse()
+            if job is None:
+                time.sleep(0.01)
+                continue
             if self.num_trained == self.crash_after:
                 raise KeyboardInterrupt
             training = job.arguments["training"]
@@ -168,10 +178,10 @@ class Givens:
     quantity: Quantity = "flops"
 
     @classmethod
-    def of(cls, reference: str = NETWORK, budget: str = "0.5", **rules) -> Givens:
+    def of(cls, reference: str = NETWORK, budget: str = "0.5", shape=(1, 8, 8), **rules) -> Givens:
         parsed = Reference.parse(reference)
         network = make(parsed)
-        structure = structure_of(network, parsed, image(1, 8, 8))
+        structure = structure_of(network, parsed, image(*shape))
         model = CostModel.of(structure, network)
         legal = LegalWidths.of(structure, WidthRules(**rules))
         return cls(structure, model, legal, limit(model, legal, Budget.parse(budget)))
@@ -193,9 +203,22 @@ class Givens:
             "recipe": Recipe(epochs=1, batch_size=20),
             "num_trials": 6,
             "sampler": "random",
+            "tie": "group",
+            "searches_blocks": False,
             "seed": 0,
-            "device": "cpu",
+            "devices": ("cpu",),
             "workers": 2,
             "folder": folder,
         }
-        return Search(**{**values, **changes})
+        values |= changes
+        values["anchors"] = {
+            name: anchor if isinstance(anchor, Anchor) else Anchor(widths=self.model.mapping(anchor))
+            for name, anchor in values["anchors"].items()
+        }
+        return Search(**values)
+
+
+def led(search: Search, pool=None, observer=None, *, lease: float = 60.0, **more):
+    """The search, done with its study in its folder."""
+    place = Place(url=address(search.folder / "study.db"), study=STUDY, lease=lease)
+    return lead(search, place, {}, pool or FakePool(), observer or Silent(), lambda images: None, **more)

@@ -14,23 +14,40 @@ Importing this is cheap: torch and Optuna are loaded when they are first needed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The sub-package first: were it loaded later, Python would put it in the place of the function `pruneas.search`.
+# The sub-packages first: were they loaded later, Python would put them in the place of functions of their names.
+from pruneas import compare as _compare_package  # noqa: F401
 from pruneas import search as _search_package  # noqa: F401
 from pruneas.architecture import Architecture, Budget, Input, Reference
 from pruneas.errors import PruneasError
+from pruneas.passwords import without_passwords
 from pruneas.preset import presets
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from pruneas.progress import Observer
     from pruneas.report.inspection import Inspection
     from pruneas.run import SearchResult
+    from pruneas.run.compare import ComparisonResult
 
-__all__ = ["Architecture", "Budget", "Input", "PruneasError", "Reference", "inspect", "load", "presets", "search"]
+__all__ = [
+    "Architecture",
+    "Budget",
+    "Input",
+    "PruneasError",
+    "Reference",
+    "compare",
+    "inspect",
+    "load",
+    "presets",
+    "search",
+]
 
 try:
     __version__ = version("pruneas")
@@ -45,6 +62,7 @@ def search(
     run: str | Path | None = None,
     fresh: bool = False,
     download: bool = False,
+    storage: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -56,6 +74,7 @@ def search(
         run: the run's folder; by default one in runs/ named after the settings. Given again, the run goes on.
         fresh: begin anew in that folder.
         download: fetch missing images.
+        storage: the URL of a database in place of the folder's study.db, for workers on other machines.
         overrides: single values of the space by dotted key: `{"network.reference": "torchvision:resnet18"}`.
         observer: what is told of the progress; by default plain lines on stderr.
     """
@@ -65,13 +84,78 @@ def search(
 
     given = dict(overrides or {}) | ({} if budget is None else {"budget": budget})
     chosen = Space.load(space, given, spelling={})
-    arguments = {"budget": budget, "space": str(space), "overrides": dict(overrides or {})}
+    known = None if storage is None else without_passwords(storage)
+    arguments = {"budget": budget, "space": str(space), "storage": known, "overrides": dict(overrides or {})}
     command = f"pruneas.search({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}))})"
     folder = None if run is None else Path(run)
+    with contextlib.nullcontext(observer) if observer is not None else PlainLines() as told:
+        return run_search(
+            chosen, run=folder, fresh=fresh, download=download, command=command, observer=told, storage=storage
+        )
+
+
+def compare(
+    run: str | Path | None = None,
+    *,
+    generators: Sequence[str] | None = None,
+    budgets: Sequence[str | float] = (),
+    seeds: int | None = None,
+    arms: Sequence[str] | None = None,
+    bases: Literal["each", "once"] | None = None,
+    cap: float | None = None,
+    transfer: Sequence[str | Path] = (),
+    trust: Sequence[str] = (),
+    space: str | Path = "digits",
+    overrides: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    download: bool = False,
+    observer: Observer | None = None,
+) -> ComparisonResult:
+    """Train what pruning methods give by the paper's arms, beside uniform and random widths, and say what is noise.
+
+    Args:
+        run: a finished search, whose architecture, generators, base network and images are taken; else the space's.
+        generators: pruning methods; by default the space's or the run's.
+        budgets: 0.5 (of the base network's FLOPs), 'params=2.5M'; by default the space's or the run's.
+        seeds: trainings of each arm.
+        arms: some of 'unpruned', 'fine-tuned', 'scratch-e', 'scratch-b', 'ticket', 'random'; by default all.
+        bases: 'each' seed has a base network of its own, 'once': one for all; by default 'each', of a run 'once'.
+        cap: Scratch-B trains at most so many times the epochs; by default the paper's: none for small images, else 2.
+        transfer: architecture files or runs whose design, stage by stage, is tried here, too.
+        trust: packages whose factories the files of `transfer` may name, beside pruneas, torchvision and timm.
+        space: a shipped search space or the path of a file.
+        overrides: single values of the space by dotted key; of a run `compute.device` and `compute.workers` alone.
+        folder: the comparison's; by default one in runs/ named after the space, or the run's own.
+        download: fetch missing images.
+        observer: what is told of the progress; by default plain lines on stderr.
+    """
+    from pruneas.config import Space
+    from pruneas.report.live import PlainLines
+    from pruneas.run.compare import ARMS, of_run, of_space, transferred
+    from pruneas.run.compare import compare as run_compare
+
+    given = dict(overrides or {})
+    options: dict[str, Any] = {
+        "budgets": tuple(map(str, budgets)),
+        "generators": generators,
+        "num_seeds": seeds,
+        "arms": ARMS if arms is None else tuple(arms),
+        "cap": cap,
+        **transferred([Path(each) for each in transfer], trust),
+        **({} if bases is None else {"bases": bases}),
+    }
+    if run is None:
+        methods = {} if generators is None else {"generators.methods": list(generators)}
+        asked = of_space(Space.load(space, given | methods, spelling={}), **options)
+    else:
+        asked = of_run(Path(run), given, **options)
+    arguments = {"run": run and str(run), "space": str(space), "overrides": given, **asked.to_json()}
+    command = f"pruneas.compare({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}, ''))})"
+    place = None if folder is None else Path(folder)
     if observer is not None:
-        return run_search(chosen, run=folder, fresh=fresh, download=download, command=command, observer=observer)
+        return run_compare(asked, folder=place, download=download, command=command, observer=observer)
     with PlainLines() as lines:
-        return run_search(chosen, run=folder, fresh=fresh, download=download, command=command, observer=lines)
+        return run_compare(asked, folder=place, download=download, command=command, observer=lines)
 
 
 def load(run: str | Path) -> SearchResult:

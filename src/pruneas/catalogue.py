@@ -6,10 +6,12 @@ the tables equal.
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from typing import Literal
 
 GENERATORS: Mapping[str, str] = {
     "uniform": "the same share of every layer: the baseline",
     "random": "random widths and channels: a baseline",
+    "uniform-sparsity": "masks drawn with the same probability everywhere: the baseline of masks",
     "l1": "L1 norms of the trained filters, compared over the whole network (Li 2017)",
     "fpgm": "distances to the other filters of a layer, compared over the whole network (He 2019)",
     "taylor": "first-order change of the loss without a channel, over the whole network (Molchanov 2019)",
@@ -29,6 +31,7 @@ IMAGES = "a number above 0"
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "uniform": {},
     "random": {},
+    "uniform-sparsity": {},
     "l1": {"layer": LAYER},
     "fpgm": {"layer": LAYER},
     "taylor": {"images": IMAGES},
@@ -42,6 +45,20 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "guided-sparsity": {},
 }
 """The options of each, all of them positive numbers so far, with what they must be."""
+
+Tie = Literal["group", "stage", "mixture"]
+SAMPLERS: Mapping[str, str] = {
+    "gp": "a Gaussian process and its expected improvement",
+    "tpe": "a tree of Parzen estimators",
+    "cma": "evolution of a covariance matrix",
+    "nsga2": "an evolutionary algorithm",
+    "random": "independent draws: a baseline",
+}
+TIES: Mapping[Tie, str] = {
+    "group": "a multiplier of its own for every group",
+    "stage": "one multiplier for all groups of a stage",
+    "mixture": "a mixture of what the generators gave, with a multiplier for every stage",
+}
 
 LARGE_IMAGES = frozenset({"vgg16_gap", "resnet50", "preresnet50"})
 """The networks of pruneas that take images of 224x224; the others take 32x32."""

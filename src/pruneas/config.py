@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pruneas.architecture import Budget, Reference
-from pruneas.catalogue import GENERATORS, OPTIONS, other_generators
+from pruneas.catalogue import GENERATORS, OPTIONS, Tie, other_generators
 from pruneas.errors import BudgetError, NetworkError, SpaceError
 from pruneas.recipe import Recipe as _Recipe
 
@@ -37,6 +37,8 @@ FLAGS: Mapping[str, str] = {
     "generators.methods": "--generators",
     "search.trials": "--trials",
     "search.sampler": "--sampler",
+    "search.tie": "--tie",
+    "search.blocks": "--blocks",
     "finalists.seeds": "--seeds",
     "compute.seed": "--seed",
     "compute.device": "--device",
@@ -201,7 +203,11 @@ class Generators(_Table):
 class Search(_Table):
     trials: Count = 40
     fidelity: Share = 0.34
-    sampler: Annotated[Literal["gp", "tpe", "random"], Field(description="'gp', 'tpe' or 'random'")] = "gp"
+    sampler: Annotated[
+        Literal["gp", "tpe", "cma", "nsga2", "random"], Field(description="'gp', 'tpe', 'cma', 'nsga2' or 'random'")
+    ] = "gp"
+    tie: Annotated[Tie, Field(description="'group', 'stage' or 'mixture'")] = "group"
+    blocks: Switch = False
 
 
 class Finalists(_Table):

@@ -6,6 +6,7 @@ VGG-16 at a quarter of its width on 15,000 training and 2,500 validation images 
 10,000 test images once a training; sparse structure selection, which needs residual blocks, on ResNet-20. Every
 method at 50 % and 30 % of the FLOPs. Methods whose widths are uniform scaling's are trained from the weights that they
 keep in place of fresh ones: a constant rate for a quarter of the epochs, the best of three rates by validation.
+Guided pruning learns from what slimming found at the same budget, guided sparsification from magnitude's masks.
 
 Stops at any time and goes on when given again: whatever is finished lies in results/generators/, one file a method and
 budget; what is under way in the work folder.
@@ -30,10 +31,11 @@ from pruneas.report.live import PlainLines
 from pruneas.run.generate import generate
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
-from pruneas.search.propose import GeneratorRecord
+from pruneas.search.propose import GeneratorRecord, masked_name
 from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, save_state, train
 from pruneas.seeds import derive
 from pruneas.structure.build import inherit
+from pruneas.structure.masks import mask_path
 from pruneas.training import Job, Pool
 
 HERE = Path(__file__).parent
@@ -42,6 +44,7 @@ BUDGETS = ("0.5", "0.3")
 NUM_SEEDS = 3
 RATES = (0.003, 0.01, 0.03)
 """Of fine-tuning, as shares of the peak rate."""
+LEARN_FROM = {"guided": "slimming", "guided-sparsity": "magnitude"}
 PROTOCOL = {"data.training": 15000, "data.validation": 2500, "recipe.epochs": 12}
 RESNET = {"network.reference": "pruneas:resnet20", "recipe.learning_rate": 0.15}
 
@@ -85,7 +88,10 @@ def rows_of(method: str, space: Space, work: Path, pool: Pool) -> None:
         return
     with PlainLines() as lines:
         run = work / ("resnet20" if method == "sss" else "vgg16")
-        files = generate(space, method, budgets=missing, run=run, command="benchmark", observer=lines)
+        if method in LEARN_FROM:
+            files = {budget: _learned(method, budget, space, run, lines) for budget in missing}
+        else:
+            files = generate(space, method, budgets=missing, run=run, command="benchmark", observer=lines)
         setting = Setting.of(space.model_copy(update={"budget": "1.0"}), run, False, lines)
     for budget, file in files.items():
         record = GeneratorRecord.read(file.with_name(file.name.replace(".architecture.json", ".json")))
@@ -93,6 +99,17 @@ def rows_of(method: str, space: Space, work: Path, pool: Pool) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         write_json(_row_path(method, budget), asdict(row))
         print(f"{method} at {budget}: {' '.join(f'{100 * accuracy:.2f}' for accuracy in row.accuracies)}", flush=True)
+
+
+def _learned(method: str, budget: str, space: Space, run: Path, lines: PlainLines) -> Path:
+    """The architecture of a method that learns from another one's, which is made first where it is missing."""
+    teacher = LEARN_FROM[method]
+    whole = generate(space, teacher, budgets=[budget], run=run, command="benchmark", observer=lines)[budget]
+    masked = whole.with_name(masked_name(teacher, budget))
+    source = Architecture.load(masked if masked.exists() else whole)
+    masks = {} if source.mask is None else {source.mask: mask_path(masked)}
+    asked = {"sources": [source], "masks": masks, "budgets": [budget], "run": run, "command": "benchmark"}
+    return generate(space, method, **asked, observer=lines)[budget]
 
 
 def _trained(
@@ -188,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder:PATH, or cifar10[:ROOT]")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-generators"))
-    parser.add_argument("--only", nargs="+", default=[name for name in METHODS if not name.startswith("guided")])
+    parser.add_argument("--only", nargs="+", default=list(METHODS))
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     space = Space.load("cifar10-vgg16-quarter", {**PROTOCOL, "data.source": given.data})

@@ -3,21 +3,25 @@
     python tests/benchmarks/tables.py            # write them into the README
     python tests/benchmarks/tables.py RUN NAME   # take the result of a run into results/NAME.json first
 
-A result file is a run's own `result.json`, or what `pricing.py` or `tracing.py` measured. Tables stand in
-the README between `<!-- table: NAME -->` and `<!-- end -->`.
+A result file is a run's own `result.json`, or what one of the scripts beside this one measured. Tables stand in the
+README between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import json
 import re
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+from pruneas.report.comparison import ComparisonRecord, RowRecord
+from pruneas.report.numbers import count
 from pruneas.report.records import ArmRecord, ResultRecord
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
+GENERATORS = HERE / "results" / "generators"
 BUSY = 0.5
 """A load average before a measurement from which on its times are not to be trusted."""
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -25,8 +29,13 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def table(name: str) -> str:
     """Markdown of a committed result."""
+    if name == "generators":
+        return _generators([json.loads(file.read_text(encoding="utf-8")) for file in GENERATORS.glob("*.json")])
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
-    measured = {"pricing": _pricing, "tracing": _tracing}.get(name)
+    if name == "comparison":
+        return comparison_table(ComparisonRecord.from_json(text))
+    tables = {"pricing": _pricing, "tracing": _tracing, "training": _training, "scaling": _scaling}
+    measured = tables.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
 
@@ -79,6 +88,78 @@ def _tracing(measured: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n\n" + told
 
 
+def _training(measured: dict[str, Any]) -> str:
+    """What was compared with what, and the ratio; parts that were not measured are left out."""
+    lines = ["| what | measured | beside | ratio | target |", "|---|---|---|---|---|"]
+    if "speed" in measured:
+        speed = measured["speed"]
+        medians, best = speed["medians"], speed["best_usual"]
+        for name, target in (("one training", 2.0), ("two trainings", 2.5)):
+            lines.append(
+                f"| {name}, two cores | {medians[name]:,.0f} images/s | {best}: {medians[best]:,.0f} images/s "
+                f"| {speed['ratios'][name]:.2f} | at least {target:.1f} |"
+            )
+    if "accuracy" in measured:
+        found = measured["accuracy"]
+        means = {loop: 100 * statistics.fmean(found[loop].values()) for loop in ("pruneas", "usual")}
+        low, high = (100 * bound for bound in found["interval"])
+        lines.append(
+            f"| accuracy after 12 epochs, {len(found['usual'])} seeds each | {means['pruneas']:.2f} % "
+            f"| the usual loop: {means['usual']:.2f} % | {100 * found['difference']:+.2f} points (95 %: {low:+.2f} to "
+            f"{high:+.2f}) | within 0.8 points |"
+        )
+    if "data" in measured:
+        lines.append(
+            "| an epoch with data and augmentation | | the same steps on one batch in memory "
+            f"| {measured['data']['ratio']:.3f} | at most 1.10 |"
+        )
+    if "workers" in measured:
+        one, two = (statistics.median(measured["workers"]["candidates_per_hour"][key]) for key in ("1", "2"))
+        lines.append(
+            f"| two worker processes | {two:,.0f} candidates/h | one: {one:,.0f} | {measured['workers']['ratio']:.2f} "
+            "| at least 1.8 |"
+        )
+    if "start" in measured:
+        lines.append(f"| from the command to the first step | {measured['start']['median']:.1f} s | | | at most 10 s |")
+    busy = [part for part, found in measured.items() if part != "accuracy" and found["load_before"] > BUSY]
+    first = next(iter(measured.values()))
+    told = (
+        "Medians of pairs measured in turn. "
+        + (f"The machine was busy with other work before these: {', '.join(busy)}. " if busy else "")
+        + f"{first['hardware']}; torch {first['versions']['torch']}.\n"
+    )
+    return "\n".join(lines) + "\n\n" + told
+
+
+def _generators(rows: list[dict[str, Any]]) -> str:
+    """Each method at each budget: widths, what generating took, accuracies. Best from scratch first."""
+    lines = [
+        "| budget | method | widths | images to generate | test accuracy, mean (seeds) |",
+        "|---|---|---|---|---|",
+    ]
+    order = sorted(rows, key=lambda r: (r["base_flops"], r["budget"], statistics.fmean(r["accuracies"])), reverse=True)
+    for row in order:
+        each = " ".join(f"{accuracy * 100:.1f}" for accuracy in row["accuracies"])
+        mean, spread = (f(row["accuracies"]) * 100 for f in (statistics.fmean, statistics.stdev))
+        tuned = "" if row["rates"] is None else f", rates {' '.join(f'{rate:g}' for rate in row['rates'])}"
+        arm = "" if row["arm"] == "scratch" else f", fine-tuned{tuned}"
+        removed = f", without {' '.join(row['removed'])}" if row["removed"] else ""
+        widths = " ".join(map(str, row["widths"].values()))
+        lines.append(
+            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} | {row['images']:,} "
+            f"| {mean:.2f} ± {spread:.2f} ({each}) |"
+        )
+    shared = rows[0]
+    networks = " and ".join(sorted({row["network"] for row in rows}, reverse=True))
+    told = (
+        f"{networks}, {shared['training_images']:,} training images, 12 epochs, 10,000 test images; fine-tuned for "
+        f"{next((row['epochs'] for row in rows if row['rates']), 3)}. Images are those that the method trained on or "
+        f"took statistics of, for both budgets where it ranks once; the base network's training, 180,000, is not in "
+        f"them. {shared['hardware'].partition(';')[0]}; torch {shared['versions']['torch']}.\n"
+    )
+    return "\n".join(lines) + "\n\n" + told
+
+
 def _search(record: ResultRecord) -> str:
     """Every architecture with widths, cost, test accuracy and difference."""
     rows = [
@@ -97,6 +178,28 @@ def _search(record: ResultRecord) -> str:
     return "\n".join(rows) + "\n\n" + told
 
 
+def _scaling(measured: dict[str, Any]) -> str:
+    """Trials a second by storage and number of workers; the share of a real search outside of training below."""
+    workers = sorted({row["workers"] for row in measured["throughput"]})
+    found = {(row["storage"], row["workers"]): row["per_second"] for row in measured["throughput"]}
+    rows = [
+        f"| no-op trials a second, by workers | {' | '.join(map(str, workers))} |",
+        f"|---|{'---|' * len(workers)}",
+        *(
+            f"| {name} | {' | '.join(f'{found[kind, number]:.1f}' for number in workers)} |"
+            for kind, name in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL, loopback"))
+        ),
+    ]
+    real = measured["overhead"]
+    busy = "" if measured["load"] < BUSY else f" The machine was busy: a load of {measured['load']:.1f} before."
+    told = (
+        f"{real['space']}, {real['trials']} trials of {real['epochs']} epochs by one worker: {real['outside']:.1%} of "
+        f"{real['seconds']:.0f} s outside of training.{busy} {measured['hardware']}; optuna "
+        f"{measured['versions']['optuna']}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
+
+
 def _row(arm: ArmRecord) -> str:
     seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in arm.test_accuracies)
     spread = "" if arm.std is None else f" ± {arm.std * 100:.2f}"
@@ -108,6 +211,52 @@ def _row(arm: ArmRecord) -> str:
     return (
         f"| {name} | {' '.join(map(str, arm.widths.values()))} | {arm.flops / 1e6:.2f} M, {arm.flops_share:.1%} "
         f"| {arm.params / 1e3:.0f} k | {arm.mean * 100:.2f}{spread} ({seeds}) | {difference} |"
+    )
+
+
+def comparison_table(record: ComparisonRecord) -> str:
+    """Every architecture and arm with cost, test accuracy, difference and compute; then the verdict."""
+    head = "budget|architecture|arm|FLOPs|params|test accuracy, mean (seeds)|to uniform, points (95 % interval)"
+    columns = [*head.split("|"), "epochs", "training FLOPs", "before it"]
+    rows = [
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(_comparison_row(record, row) for row in record.rows),
+    ]
+    others = [each for each in record.contrasts if each.question not in ("to uniform", "random to uniform")]
+    told = [f"- {sentence}" for sentence in record.verdict]
+    told += [f"- {each.sentence}." for each in others if each.word in ("better", "worse")]
+    spread = "" if record.pooled_std is None else f"; spread of seeds {record.pooled_std * 100:.2f} points, pooled"
+    error = max(row.test_sampling_error for row in record.rows)
+    data = record.data
+    how = (
+        f"{data.training:,} training, {data.validation:,} validation and {data.test:,} test images; {record.epochs} "
+        f"epochs{spread}; error that comes of the test set's size {error * 100:.2f} at most. Training FLOPs: three "
+        "times those of its images, with all three rates of fine-tuning; before it: what it took to know the "
+        f"architecture, and inherited weights. {record.num_trainings} trainings, {record.seconds / 3600:.1f} hours on "
+        f"{record.hardware}; "
+        f"torch {record.versions['torch']}, seed {record.seed}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + "\n".join(told) + "\n\n" + how
+
+
+def _comparison_row(record: ComparisonRecord, row: RowRecord) -> str:
+    seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in row.test_accuracies)
+    spread = "" if row.std is None else f" ± {row.std * 100:.2f}"
+    contrast = record.to_uniform(row.key)
+    difference = ""
+    if contrast is not None and contrast.difference is not None and contrast.interval is not None:
+        low, high = (bound * 100 for bound in contrast.interval)
+        difference = f"{contrast.difference * 100:+.2f} ({low:+.2f} to {high:+.2f})"
+        difference = f"**{difference}**" if contrast.word in ("better", "worse") else difference
+    elif contrast is not None:
+        difference = contrast.word
+    least, most = min(row.epochs), max(row.epochs)
+    return (
+        f"| {row.budget or ''} | {row.name}{' (masks)' if row.masked else ''} | {row.arm} "
+        f"| {row.flops / 1e6:.2f} M, {row.flops_share:.1%} | {row.params / 1e3:.0f} k "
+        f"| {row.mean * 100:.2f}{spread} ({seeds}) | {difference} | {least if least == most else f'{least}-{most}'} "
+        f"| {count(round(row.own.flops))} | {count(round(row.before.flops)) if row.before.flops else ''} |"
     )
 
 

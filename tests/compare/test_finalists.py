@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from pruneas.compare.finalists import Entrant, Stage, choose, read_training
+from pruneas.compare.finalists import Entrant, Stage, choose
+from pruneas.compare.trainings import read_training
 from pruneas.errors import DataError, RunError, TrainingError
 from pruneas.progress import Silent
 from pruneas.training import DataSource, Outcome, Recipe

@@ -4,9 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import linalg, stats
 
-from pruneas.compare.statistics import Difference, against_control, critical_value, sampling_error, verdict
+from pruneas.compare.statistics import (
+    Difference,
+    Versus,
+    against_control,
+    critical_value,
+    judge,
+    sampling_error,
+    simultaneous,
+    verdict,
+)
 
 UNIFORM = [0.720, 0.726, 0.730]
 OTHERS = {"falling": [0.736, 0.739, 0.735], "rising": [0.711, 0.714, 0.707], "same": [0.724, 0.728, 0.723]}
@@ -46,13 +55,13 @@ def test_critical_values_are_those_of_the_printed_tables(
     num_others: int, freedom: int, confidence: float, expected: float
 ) -> None:
     """Two-sided, equal sizes: Dunnett, New tables for multiple comparisons with a control, Biometrics 20, 1964."""
-    assert critical_value(np.full(num_others + 1, 4), freedom, confidence) == pytest.approx(expected, abs=0.006)
+    assert critical_value([np.full(num_others + 1, 4)], freedom, confidence) == pytest.approx(expected, abs=0.006)
 
 
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (5, 3, 4, 2)])
 def test_the_joint_probability_of_a_critical_value_is_scipys(sizes: tuple[int, ...]) -> None:
     freedom = sum(sizes) - len(sizes)
-    critical = critical_value(np.array(sizes), freedom, 0.95)
+    critical = critical_value([np.array(sizes)], freedom, 0.95)
     joint = np.sqrt([n / (n + sizes[0]) for n in sizes[1:]])
     correlation = np.outer(joint, joint) + np.diag(1 - joint**2)
     distribution = stats.multivariate_t(shape=correlation, df=freedom, seed=0)
@@ -164,3 +173,73 @@ def test_detectable_is_half_of_the_interval() -> None:
 @pytest.mark.parametrize(("accuracy", "images", "expected"), [(0.5, 10_000, 0.005), (1.0, 100, 0.0), (0.9, 900, 0.01)])
 def test_sampling_errors_are_binomial(accuracy: float, images: int, expected: float) -> None:
     assert sampling_error(accuracy, images) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sizes", [[(3, 3, 3), (3, 3, 3)], [(5, 3, 4), (2, 2), (4, 4)]])
+def test_several_controls_are_one_family_with_scipys_joint_probability(sizes: list[tuple[int, ...]]) -> None:
+    """Comparisons with different controls have no mean in common: their correlation is 0."""
+    freedom = sum(sum(each) - len(each) for each in sizes)
+    critical = critical_value([np.array(each) for each in sizes], freedom, 0.95)
+    blocks = []
+    for each in sizes:
+        joint = np.sqrt([n / (n + each[0]) for n in each[1:]])
+        blocks.append(np.outer(joint, joint) + np.diag(1 - joint**2))
+    correlation = linalg.block_diag(*blocks)
+    distribution = stats.multivariate_t(shape=correlation, df=freedom, seed=0)
+    limits = np.full(len(correlation), critical)
+    assert distribution.cdf(limits, lower_limit=-limits, maxpts=200_000) == pytest.approx(0.95, abs=3e-4)
+
+
+@pytest.mark.parametrize(("pairs", "freedom"), [(2, 4), (5, 20), (10, 30)])
+def test_pairs_need_less_than_bonferroni_or_sidak_ask_for(pairs: int, freedom: int) -> None:
+    """They share the pooled variance, so they are wrong together: the studentised maximum modulus."""
+    alone = stats.t.ppf(0.975, freedom)
+    sidak = stats.t.ppf((1 + 0.95 ** (1 / pairs)) / 2, freedom)
+    bonferroni = stats.t.ppf(1 - 0.025 / pairs, freedom)
+    assert alone < critical_value([np.array([4, 4])] * pairs, freedom, 0.95) < sidak < bonferroni
+
+
+def test_one_control_alone_is_dunnetts_comparison() -> None:
+    family = [Versus(control=UNIFORM, others=OTHERS)]
+    assert simultaneous(family, [UNIFORM, *OTHERS.values()]) == against_control(UNIFORM, OTHERS)
+
+
+def test_more_questions_widen_the_intervals_of_a_family() -> None:
+    samples = [UNIFORM, *OTHERS.values()]
+    one = simultaneous([Versus(control=UNIFORM, others={"a": OTHERS["falling"]})], samples)
+    two = simultaneous(
+        [
+            Versus(control=UNIFORM, others={"a": OTHERS["falling"]}),
+            Versus(control=OTHERS["rising"], others={"b": OTHERS["same"]}),
+        ],
+        samples,
+    )
+    assert two["a"].value == one["a"].value and two["a"].detectable > one["a"].detectable
+    assert two["b"].value == pytest.approx(np.mean(OTHERS["same"]) - np.mean(OTHERS["rising"]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word", "text"),
+    [
+        (0.01, 0.03, "better", "better than x by 2.00 points (95% interval +1.00 to +3.00)"),
+        (-0.03, -0.01, "worse", "worse than x by 2.00 points (95% interval -3.00 to -1.00)"),
+        (
+            -0.01,
+            0.02,
+            "no difference seen",
+            (
+                "no difference to x to be seen: +0.50 points (95% interval -1.00 to +2.00); below 1.50 points none "
+                "could have been"
+            ),
+        ),
+    ],
+)
+def test_judgements_say_what_is_shown_with_its_numbers(low: float, high: float, word: str, text: str) -> None:
+    difference = Difference(value=(low + high) / 2, low=low, high=high)
+    assert judge(difference, "x", seeds=3, control_seeds=3) == (word, text)
+
+
+def test_what_cannot_be_told_says_why() -> None:
+    word, text = judge(None, "x", seeds=1, control_seeds=3)
+    assert word == "cannot be told" and text.endswith("a spread needs two trainings of each, there are 1 and 3")
+    assert judge(None, "x", seeds=2, control_seeds=2)[1].endswith("there is no spread to measure a difference against")

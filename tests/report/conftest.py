@@ -2,7 +2,15 @@ import dataclasses
 
 import pytest
 
-from pruneas.report.records import ArmRecord, DataRecord, FixedRecord, NetworkRecord, ResultRecord
+from pruneas.report.records import (
+    ArmRecord,
+    DataRecord,
+    FixedRecord,
+    LatencyRecord,
+    NetworkRecord,
+    ResultRecord,
+    TimingRecord,
+)
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords
 from pruneas.search.importance import Importance
 from pruneas.search.records import TrialRecord
@@ -104,6 +112,18 @@ def made_up_curve(name, stage, seed, *accuracies):
     )  # fmt: skip
 
 
+def made_up_timing(name, flops_share, median):
+    return TimingRecord(
+        name=name,
+        flops_share=flops_share,
+        where="an imaginary CPU",
+        batch=64,
+        median=median,
+        low=0.95 * median,
+        high=1.05 * median,
+    )
+
+
 @pytest.fixture
 def made_up_run(made_up):
     """A finished run with made-up numbers: nothing here was measured. One trial failed, one repeats another."""
@@ -145,6 +165,14 @@ def made_up_run(made_up):
             fixed=(FixedRecord(parameter="classifier.weight", size=10, reason="the network puts it out"),),
             unremovable={},
             uncounted={"aten::tanh": 3},
+        ),
+        latency=LatencyRecord(
+            threads=2,
+            timings=(
+                made_up_timing("base", 1.0, 10.0),
+                made_up_timing("uniform", 0.5, 5.2),
+                made_up_timing("search #17", 0.5, 8.0),
+            ),
         ),
         proposals=tuple(
             ProposalRecord(

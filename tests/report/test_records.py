@@ -4,11 +4,31 @@ import json
 import pytest
 
 from pruneas.report.numbers import count, duration, percent, points, share
-from pruneas.report.records import ResultRecord
+from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 
 
 def test_a_record_survives_json(made_up):
     assert ResultRecord.from_json(made_up.to_json()) == made_up
+
+
+def test_the_networks_and_the_latencys_records_survive_json(made_up_run):
+    for record in (made_up_run.network, made_up_run.latency):
+        assert type(record).from_json(record.to_json()) == record
+    with pytest.raises(ValueError, match="network: kept: missing"):
+        data = json.loads(made_up_run.network.to_json())
+        del data["kept"]
+        NetworkRecord.from_json(json.dumps(data))
+    with pytest.raises(ValueError, match=r"latency\.timings\[0\]\.batch: must be int, found 'one'"):
+        data = json.loads(made_up_run.latency.to_json())
+        data["timings"][0]["batch"] = "one"
+        LatencyRecord.from_json(json.dumps(data))
+
+
+def test_records_of_before_layers_were_kept_are_read(made_up):
+    data = json.loads(made_up.to_json())
+    for arm in data["arms"]:
+        del arm["layer_flops"], arm["layer_params"]
+    assert ResultRecord.from_json(json.dumps(data)) == made_up
 
 
 def test_mean_and_spread_are_those_of_the_seeds_and_stand_in_the_json(made_up):

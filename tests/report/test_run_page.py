@@ -115,6 +115,27 @@ def test_the_verdict_comes_first_then_the_numbers(made_up_run):
     assert places == sorted(places)
 
 
+def test_time_is_shown_beside_flops_and_said_where_they_disagree(made_up_run):
+    words = Page(run_page(made_up_run)).words
+    assert "5.2 (4.94 to 5.46), 52.0 %" in words
+    assert (
+        "FLOPs are not time: search #17 has 50.0 % of the FLOPs, but takes 80.0 % of the time for a batch of 64 (an "
+        "imaginary CPU)."
+    ) in words
+    latency = dataclasses.replace(made_up_run.latency, timings=made_up_run.latency.timings[:2])
+    agreeing = Page(run_page(dataclasses.replace(made_up_run, latency=latency))).words
+    assert "The time agrees with the FLOPs, noise aside." in agreeing
+
+
+def test_noise_is_no_disagreement(made_up_run):
+    base, _, found = made_up_run.latency.timings
+    noisy = dataclasses.replace(found, low=4.0, high=12.0)  # the 5.0 that FLOPs promise are among the usual
+    latency = dataclasses.replace(made_up_run.latency, timings=(base, noisy))
+    assert latency.time_share(noisy) == 0.8
+    assert not latency.disagrees(noisy)
+    assert made_up_run.latency.disagrees(found)
+
+
 def test_compute_is_summed_by_stage(made_up_run):
     found = [(c.stage, c.trainings, c.images, c.seconds) for c in made_up_run.compute]
     assert found == [

@@ -4,6 +4,7 @@ import io
 import pytest
 from rich.console import Console
 
+from pruneas.report.records import FidelityRecord, ResultRecord
 from pruneas.report.terminal import table
 
 
@@ -77,3 +78,23 @@ def test_widths_above_the_base_fit(made_up):
     )
     text = printed(dataclasses.replace(made_up, arms=(*made_up.arms[:-1], winner)))
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_it_says_which_branches_an_architecture_goes_without(made_up):
+    assert "goes without" not in printed(made_up)
+    arms = tuple(
+        dataclasses.replace(arm, removed=("blocks.1", "blocks.4")) if arm.role == "winner" else arm
+        for arm in made_up.arms
+    )
+    text = " ".join(printed(dataclasses.replace(made_up, arms=arms)).split())
+    assert "search #17 goes without the branches of blocks.1, blocks.4" in text
+
+
+def test_it_says_how_well_short_trainings_rank(made_up):
+    fidelity = FidelityRecord(architectures=7, correlation=0.71, low=-0.1, high=0.95)
+    record = dataclasses.replace(made_up, fidelity=fidelity)
+    assert "8 epochs rank as full trainings do with a correlation of +0.71 (95 % interval -0.10 to +0.95" in " ".join(
+        printed(record).split()
+    )
+    assert ResultRecord.from_json(record.to_json()) == record
+    assert "rank as full" not in printed(made_up)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -13,7 +14,9 @@ from pruneas.cli import app
 from pruneas.cost.count import count
 from pruneas.errors import RunError
 from pruneas.report.run_page import run_page
-from pruneas.run.report import read_run, write_report
+from pruneas.run.report import note_study, read_run, write_report
+from pruneas.search.storage import address, connect
+from pruneas.search.study import STUDY
 from tests.report.test_run_page import Page
 
 
@@ -41,6 +44,15 @@ def test_what_it_says_of_the_network_adds_up(finished):
         assert sum(arm.layer_flops.values()) == arm.flops
         assert sum(arm.layer_params.values()) == arm.params
     assert {fixed.parameter for fixed in run.network.fixed} >= {"classifier.bias"}
+
+
+def test_base_uniform_and_winner_are_timed(finished):
+    run = read_run(finished.folder)
+    names = {"base", "uniform", run.result.winner}
+    assert {(t.name, t.batch) for t in run.latency.timings} >= {(name, batch) for name in names for batch in (1, 64)}
+    for timing in run.latency.timings:
+        assert 0 < timing.low <= timing.median <= timing.high
+        assert timing.flops_share == run.result.arm(timing.name).flops_share
 
 
 def test_every_training_is_named_after_its_arm(finished):
@@ -79,6 +91,27 @@ def test_the_command_writes_the_page_and_prints_where(finished, tmp_path):
     assert Page(out.read_text(encoding="utf-8")).figures["Accuracy against FLOPs"] >= 4
     for flags in (["--html", "--json"], ["-o", str(out)]):
         assert CliRunner().invoke(app, ["report", str(finished.folder), *flags]).exit_code == 2
+
+
+def test_the_study_gets_the_verdict_and_the_figures_once(finished, tmp_path):
+    run = finished.copied(tmp_path).folder
+    assert note_study(run)
+    assert not note_study(run)
+    storage = connect(address(run / "study.db"), create=False)
+    study = optuna.load_study(study_name=STUDY, storage=storage)
+    kept = storage.get_study_system_attrs(study._study_id)
+    note = "".join(text for key, text in sorted(kept.items()) if key.startswith("dashboard:note_str"))
+    assert note.startswith("### ") and "| uniform |" in note
+    artifacts = optuna.artifacts.get_all_artifact_meta(study)
+    assert {meta.mimetype for meta in artifacts} == {"image/svg+xml"}
+    assert len(artifacts) == 6
+    assert "accuracy-against-flops.svg" in {meta.filename for meta in artifacts}
+    for meta in artifacts:
+        assert meta.artifact_id in note
+        assert (run / "artifacts" / meta.artifact_id).read_text(encoding="utf-8").startswith("<svg")
+    storage.engine.dispose()
+    (run / "result.json").unlink()
+    assert not note_study(run)  # only what is finished has a verdict
 
 
 @pytest.mark.parametrize("gone", [["result.json"], ["result.json", "test", "selection"], ["result.json", "trials"]])

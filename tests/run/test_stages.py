@@ -1,22 +1,22 @@
 """What a run decides between its stages; whole runs are in test_search.py."""
 
+from dataclasses import replace
+
+import pytest
+
 from pruneas.compare.finalists import Entrant
-from pruneas.run.stages import _best_searched, _roles
+from pruneas.run.record import Arm, _fidelity
+from pruneas.run.stages import _anchor, _best_searched, _generated, _roles
 from pruneas.search.propose import GeneratorRecord
 from pruneas.search.records import TrialRecord
 from pruneas.search.train import TrainingRecord
+from tests.nets import structure_of
 
 BASE = {"a": 4}
 
 
 def generated(*names):
-    return [
-        GeneratorRecord(
-            method=name, widths={"a": 2}, removed=[], flops=1, params=1, keep=None, scope=None, scores=None,
-            weights=None, seed=0, images=0, seconds=0.0,
-        )
-        for name in names
-    ]  # fmt: skip
+    return [Entrant(name=name, origin=name, widths={"a": 2}) for name in names]
 
 
 def entrant(name, origin="search"):
@@ -66,3 +66,31 @@ def test_the_best_searched_is_the_best_of_the_selection_or_else_of_the_trials():
     trials = [trial(0, "uniform", 0.9), trial(1, "search", 0.2), trial(2, "search", 0.4), trial(3, "search", None)]
     assert _best_searched([entrant("l1", "l1")], {"l1": [trained(0.9)]}, trials).name == "search #2"
     assert _best_searched([entrant("l1", "l1")], {"l1": [trained(0.9)]}, trials[:1]) is None
+
+
+def test_an_anchor_keeps_which_channels_are_selected():
+    structure = structure_of("Selecting")
+    keep = {"a.0": [1, 3, 5], "select": [0, 2, 4]}
+    record = GeneratorRecord(
+        method="slimming", widths={"a.0": 3, "select": 3}, removed=[], flops=1, params=1, keep=keep, scope="network",
+        scores=None, weights=None, seed=0, images=0, seconds=0.0,
+    )  # fmt: skip
+    found = _generated(record.method, _anchor(structure, record))
+    assert found.selections == {"select": (0, 2, 4)}
+    assert found.fingerprint != replace(found, selections={}).fingerprint
+
+
+def test_ranking_is_measured_over_every_architecture_that_was_also_trained_in_full():
+    trials = [trial(0, "uniform", 0.1), trial(1, "l1", 0.2), trial(2, "search", 0.3), trial(3, "search", 0.4)]
+    trials.append(trial(4, "search", None))
+    selected = {"search #2": [trained(0.8)], "search #3": [trained(0.7), trained(0.8)]}
+    arms = {
+        "base": Arm(entrant=entrant("base", "base"), role="base", records=[trained(0.99)]),
+        "uniform": Arm(entrant=entrant("uniform", "uniform"), role="uniform", records=[trained(0.5)]),
+        "l1": Arm(entrant=entrant("l1", "l1"), role="generator", records=[trained(0.6)]),
+    }
+    found = _fidelity(arms, selected, trials)
+    assert found.architectures == 4
+    assert found.correlation == pytest.approx(0.8)  # one neighbouring pair the other way round
+    assert found.low < 0.8 < found.high
+    assert _fidelity(arms, {}, trials) is None

@@ -4,13 +4,18 @@ import optuna
 import pytest
 
 from pruneas.errors import RunError
+from pruneas.search.storage import address, connect
 from pruneas.search.study import ask_next, open_study, reopened, report_epoch, sampler_for
+
+
+def study_in(database):
+    return open_study(connect(address(database)))
 
 
 def asked(study, sampler, count, seed=0):
     values = []
     for _ in range(count):
-        trial = ask_next(study, sampler, seed, 0)
+        trial = ask_next(study, len(study.get_trials()), sampler, seed, 0)
         values.append(trial.suggest_float("x", 0.5, 2.0, log=True))
         study.tell(trial, values[-1])
     return values
@@ -19,34 +24,34 @@ def asked(study, sampler, count, seed=0):
 def test_opening_a_study_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        open_study(tmp_path / "study.db")
+        study_in(tmp_path / "study.db")
 
 
 @pytest.mark.parametrize("sampler", ["gp", "tpe", "random"])
 def test_the_same_seed_asks_for_the_same_values(tmp_path, sampler):
-    first = asked(open_study(tmp_path / "a.db"), sampler, 10)
-    assert asked(open_study(tmp_path / "b.db"), sampler, 10) == first
-    assert asked(open_study(tmp_path / "c.db"), sampler, 10, seed=1) != first
+    first = asked(study_in(tmp_path / "a.db"), sampler, 10)
+    assert asked(study_in(tmp_path / "b.db"), sampler, 10) == first
+    assert asked(study_in(tmp_path / "c.db"), sampler, 10, seed=1) != first
 
 
 def test_a_study_that_was_closed_goes_on_as_if_it_had_not(tmp_path):
-    whole = asked(open_study(tmp_path / "a.db"), "gp", 10)
-    parts = asked(open_study(tmp_path / "b.db"), "gp", 4)
-    assert parts + asked(open_study(tmp_path / "b.db"), "gp", 6) == whole
+    whole = asked(study_in(tmp_path / "a.db"), "gp", 10)
+    parts = asked(study_in(tmp_path / "b.db"), "gp", 4)
+    assert parts + asked(study_in(tmp_path / "b.db"), "gp", 6) == whole
 
 
 def test_a_trial_that_was_asked_for_keeps_its_values(tmp_path):
-    study = open_study(tmp_path / "a.db")
-    value = ask_next(study, "random", 0, 0).suggest_float("x", 0.5, 2.0, log=True)
-    again = open_study(tmp_path / "a.db")
+    study = study_in(tmp_path / "a.db")
+    value = ask_next(study, 0, "random", 0, 0).suggest_float("x", 0.5, 2.0, log=True)
+    again = study_in(tmp_path / "a.db")
     trial = reopened(again, again.get_trials()[0], "random", 0, 0)
     assert trial.suggest_float("x", 0.5, 2.0, log=True) == value
     assert trial.suggest_float("y", 0.5, 2.0, log=True) > 0
 
 
 def test_a_point_of_a_curve_that_is_there_already_is_no_drama(tmp_path):
-    study = open_study(tmp_path / "a.db")
-    trial = ask_next(study, "random", 0, 0)
+    study = study_in(tmp_path / "a.db")
+    trial = ask_next(study, 0, "random", 0, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report_epoch(trial, 1, 0.5)
@@ -68,4 +73,4 @@ def test_random_trials_come_before_the_model_says_anything():
 def test_a_file_that_is_no_study_is_told(tmp_path, content):
     (tmp_path / "study.db").write_bytes(content)
     with pytest.raises(RunError, match=r"cannot be read as an Optuna study .* delete it and give the command again"):
-        open_study(tmp_path / "study.db")
+        study_in(tmp_path / "study.db")

@@ -19,6 +19,7 @@ from pruneas.search.train import (
     train,
 )
 from pruneas.structure.build import build_widths
+from pruneas.structure.masks import write_masks
 from pruneas.training import DataSource, EpochRecord, Outcome, Recipe
 from tests.nets import NETS, image
 from tests.structure.odd import Tied
@@ -155,6 +156,45 @@ def test_a_training_can_begin_with_given_weights(training, tmp_path):
     found = load_file(tmp_path / "w.safetensors")
     for name, parameter in source.named_parameters():
         torch.testing.assert_close(found[name], parameter.detach())
+
+
+def test_the_identity_of_a_training_is_what_its_weights_depend_on(training, tmp_path):
+    save_weights(build_widths(training.structure, training.widths, seed=1), tmp_path / "a.safetensors")
+    save_weights(build_widths(training.structure, training.widths, seed=2), tmp_path / "b.safetensors")
+    first = training.identity("images")
+    same = [
+        replace(training, test=True, weights=tmp_path / "w", checkpoint=tmp_path / "c"),
+        replace(training, widths=dict(reversed(training.widths.items()))),
+    ]
+    others = [
+        replace(training, seed=4),
+        replace(training, recipe=replace(training.recipe, epochs=3)),
+        replace(training, widths={**training.widths, "features.0": 1}),
+        replace(training, device="cuda"),
+        replace(training, initial=tmp_path / "a.safetensors"),
+        replace(training, initial=tmp_path / "b.safetensors"),
+        replace(training, masks=tmp_path / "a.safetensors"),
+    ]
+    assert {each.identity("images") for each in same} == {first}
+    found = {each.identity("images") for each in others} | {first, training.identity("other images")}
+    assert len(found) == len(others) + 2
+
+
+def test_masks_are_held_from_the_first_step_to_the_last(givens, training, tmp_path):
+    whole = givens.structure.widths
+    masks = {"features.3.weight": torch.rand(7, 5, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.3}
+    write_masks(masks, tmp_path / "m.safetensors")
+    save_weights(build_widths(givens.structure, whole, seed=9), tmp_path / "initial.safetensors")
+    base = replace(
+        training, widths=whole, flops=givens.model.base.flops, params=givens.model.base.params,
+        masks=tmp_path / "m.safetensors", weights=tmp_path / "w.safetensors",
+    )  # fmt: skip
+    for initial in (None, tmp_path / "initial.safetensors"):
+        record = train(lambda _: None, training=replace(base, initial=initial))
+        left = load_file(tmp_path / "w.safetensors")["features.3.weight"]
+        assert torch.equal(left != 0, masks["features.3.weight"])
+        assert TrainingRecord.from_json(record.to_json()) == record
+        assert record.identity == replace(base, initial=initial).identity(training.data.load().fingerprint)
 
 
 def test_within_a_long_epoch_there_are_signs_of_life():

@@ -1,14 +1,16 @@
 import json
 
 import pytest
+import sqlalchemy
 
 from pruneas.errors import DataError, RunError, StructureError
 from pruneas.progress import Silent
-from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
-from pruneas.search.trials import COPIES_IN_A_ROW
+from pruneas.search.worker import COPIES_IN_A_ROW, Worker
 from pruneas.training import Outcome
-from tests.tiny import FakePool, Givens
+from tests.tiny import FakePool, Givens, led
 
 
 class Watch(Silent):
@@ -23,11 +25,11 @@ class Watch(Silent):
 
 
 def run(search, pool=None, observer=None):
-    return search.run(pool or FakePool(), observer or Watch(), lambda images: None)
+    return led(search, pool, observer or Watch())
 
 
 def told(folder):
-    return {trial.number: trial.value for trial in open_study(folder / "study.db").get_trials()}
+    return {trial.number: trial.value for trial in open_study(connect(address(folder / "study.db"))).get_trials()}
 
 
 def test_the_anchors_come_first_with_their_exact_widths(tmp_path, givens):
@@ -96,14 +98,14 @@ def test_being_killed_between_writing_and_telling_loses_nothing(tmp_path, givens
     search = givens.search(tmp_path / "parts", num_trials=7)
     count = 0
 
-    def crashing(self, study, record, tell=type(search)._tell):
+    def crashing(self, record, tell=Worker._tell):
         nonlocal count
         count += 1
         if count == point + 1:
             raise KeyboardInterrupt
-        tell(self, study, record)
+        tell(self, record)
 
-    monkeypatch.setattr(type(search), "_tell", crashing)
+    monkeypatch.setattr(Worker, "_tell", crashing)
     with pytest.raises(KeyboardInterrupt):
         run(search)
     monkeypatch.undo()
@@ -143,12 +145,25 @@ def test_a_study_that_was_deleted_is_made_anew_from_the_records(tmp_path, givens
     assert [line.number for line in watch.lines] == [record.number for record in first]
 
 
-def test_a_record_that_was_deleted_is_trained_again(tmp_path, givens):
+def test_a_record_that_was_deleted_is_written_again_from_the_study(tmp_path, givens):
     search = givens.search(tmp_path)
     first = run(search)
     (tmp_path / "trials" / "00002.json").unlink()
     pool = FakePool()
-    assert run(search, pool) == first
+    assert run(search, pool) == first == read_trials(tmp_path)
+    assert pool.num_trained == 0
+
+
+def test_the_study_of_an_earlier_pruneas_is_gone_on_with(tmp_path, givens):
+    search = givens.search(tmp_path)
+    first = run(search)
+    storage = connect(address(tmp_path / "study.db"))
+    with storage.engine.begin() as connection:  # which had no leases, and did not write down what it had planned
+        connection.execute(sqlalchemy.text("DROP TABLE pruneas_leases"))
+        connection.execute(sqlalchemy.text("DELETE FROM trial_user_attributes WHERE key = 'planned'"))
+    (tmp_path / "trials" / "00005.json").unlink()
+    pool = FakePool()
+    assert run(givens.search(tmp_path, num_trials=6), pool) == first
     assert pool.num_trained == 1
 
 
@@ -226,3 +241,34 @@ def test_the_best_are_those_of_highest_accuracy_then_lower_loss_then_the_first()
     records = [made(0, 0.5, 0.2), made(1, 0.5, 0.1), made(2, None), made(3, 0.9, copied_from=0), made(4, 0.5, 0.1)]
     assert [record.number for record in best_candidates(records, 10)] == [1, 4, 0]
     assert TrialRecord.from_json(json.loads(json.dumps(records[3].to_json()))) == records[3]
+
+
+def test_blocks_that_are_searched_are_taken_out_and_priced_without(tmp_path):
+    givens = Givens.of("pruneas:resnet20(width=0.25, channels=1)")
+    names = [block.name for block in givens.structure.blocks]
+    anchors = {
+        "uniform": givens.uniform,
+        "sss": Anchor(widths=givens.structure.widths, removed=tuple(names[:2])),
+    }
+    found = run(givens.search(tmp_path, anchors=anchors, searches_blocks=True, num_trials=12))
+    assert [record.removed for record in found[:2]] == [(), tuple(names[:2])]
+    proposed = found[2:]
+    assert any(record.removed for record in proposed)
+    for record in proposed:
+        model = givens.model.without(givens.structure, record.removed)
+        widths = model.vector(record.widths)
+        assert record.flops == int(model.flops(widths)) <= givens.most
+        gone = givens.structure.without(record.removed)
+        assert all(record.widths[name] == givens.structure.widths[name] for name in gone)
+    assert read_trials(tmp_path) == found
+
+
+def test_anchors_keep_what_their_channel_selections_take(tmp_path, givens):
+    selections = {"features.0": (1, 3)}
+    anchor = Anchor(widths=givens.model.mapping(givens.uniform), selections=selections)
+    trained = []
+    pool = FakePool(fails=lambda _, training: trained.append(training.selections))
+    found = run(givens.search(tmp_path, anchors={"uniform": givens.uniform, "slimming": anchor}, num_trials=3), pool)
+    assert found[1].selections == selections
+    assert found[1].copied_from is None, "the same widths with other channels are another architecture"
+    assert trained[:2] == [{}, selections]

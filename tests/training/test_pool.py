@@ -13,6 +13,7 @@ import torch
 
 from pruneas.errors import DataError
 from pruneas.training import Job, Pool
+from pruneas.training.pool import LIVES
 
 
 def double(report, number):
@@ -186,6 +187,78 @@ def test_killing_one_child_leaves_the_others():
     assert outcomes["other"].value == 8
 
 
+def die_young(report, path, lives):
+    """Each life gets one message further, and dies before the next; the last one ends well."""
+    lived = len(path.read_text())
+    path.write_text("x" * (lived + 1))
+    for number in range(lived + 1):
+        report(number)
+    if lived < lives:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lived
+
+
+def test_a_job_that_is_killed_is_begun_anew_as_long_as_it_gets_further(tmp_path):
+    (tmp_path / "lives").write_text("")
+    assert one(die_young, path=tmp_path / "lives", lives=2 * LIVES).value == 2 * LIVES
+
+
+def die_at_once(report, path):
+    path.write_text(path.read_text() + "x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_job_that_is_killed_again_and_again_has_failed(tmp_path):
+    (tmp_path / "lives").write_text("")
+    outcome = one(die_at_once, path=tmp_path / "lives")
+    assert outcome.failure == "was killed by signal 9, SIGKILL (out of memory?)"
+    assert len((tmp_path / "lives").read_text()) == LIVES
+
+
+def wait_for(report, path):
+    report(os.getpid())
+    while not path.exists():
+        time.sleep(0.05)
+    return os.getpid()
+
+
+def test_a_job_outlives_the_server_that_its_process_was_forked_from(tmp_path):
+    from multiprocessing import forkserver
+
+    seen = []
+
+    def kill_the_server(key, pid):
+        seen.append(pid)
+        if len(seen) == 1:
+            os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        else:
+            (tmp_path / "go on").touch()
+
+    with Pool(workers=1, threads=1) as pool:
+        job = Job(key="job", function=wait_for, arguments={"path": tmp_path / "go on"})
+        (outcome,) = pool.run([job], kill_the_server)
+    assert outcome.value == seen[1] != seen[0]
+    assert soon(lambda: not alive(seen[0]))
+
+
+def test_jobs_that_are_not_wanted_any_more_are_killed_and_have_no_outcome():
+    pids = {}
+
+    def unwanted():
+        return {"a"} if "a" in pids else set()
+
+    with Pool(workers=2, threads=1) as pool:
+        jobs = [Job(key="a", function=tell_pid_and_sleep, arguments={})]
+        assert list(pool.run(jobs, lambda key, pid: pids.setdefault(key, pid), unwanted)) == []
+    assert soon(lambda: not alive(pids["a"]))
+
+
+def test_where_there_is_nothing_to_do_now_it_is_asked_again():
+    answers = iter([None, Job(key="a", function=double, arguments={"number": 2}), None, None])
+    with Pool(workers=2, threads=1) as pool:
+        assert [outcome.value for outcome in pool.run(answers)] == [4]
+
+
 def test_an_interrupt_in_the_parent_ends_the_children():
     pids = []
 
@@ -201,6 +274,7 @@ def test_an_interrupt_in_the_parent_ends_the_children():
 SCRIPT = """
 from test_pool import double, tell_pid_and_sleep
 from pruneas.training import Job, Pool
+from pruneas.training.pool import LIVES
 print("started", flush=True)
 with Pool(workers=2, threads=1) as pool:
     for outcome in pool.run([Job(key="a", function=double, arguments={"number": 21})]):

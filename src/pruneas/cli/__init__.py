@@ -12,6 +12,7 @@ import sys
 
 import typer
 
+from pruneas.cli.compare import compare
 from pruneas.cli.dashboard import dashboard
 from pruneas.cli.export import export
 from pruneas.cli.failures import told
@@ -21,6 +22,7 @@ from pruneas.cli.report import report
 from pruneas.cli.search import search
 from pruneas.cli.spaces import presets, spaces
 from pruneas.cli.train import train
+from pruneas.cli.worker import worker
 
 app = typer.Typer(
     name="pruneas",
@@ -31,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (search, inspect, generate, train, report, export, dashboard, spaces, presets):
+for command in (search, worker, inspect, generate, train, compare, report, export, dashboard, spaces, presets):
     app.command()(told(command))
 
 

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from pruneas.errors import PruneasError, SpaceError
+from pruneas.passwords import without_passwords
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +89,7 @@ def _text(error: PruneasError) -> str:
 
 
 def _tell(text: str) -> None:
-    lines = text.splitlines() or [""]
+    lines = without_passwords(text).splitlines() or [""]
     typer.echo(f"pruneas: {lines[0]}", err=True)
     for line in lines[1:]:
         typer.echo(f"  {line}" if not line.startswith("  ") else line, err=True)

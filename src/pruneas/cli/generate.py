@@ -11,7 +11,8 @@ from pruneas.architecture import Architecture, Budget
 from pruneas.catalogue import GENERATORS, other_generators
 from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, sizes, view
 from pruneas.config import FLAGS, Space
-from pruneas.errors import ArchitectureError, SpaceError
+from pruneas.errors import SpaceError
+from pruneas.run.sources import mask_files, source_file
 
 
 def generate(
@@ -101,12 +102,12 @@ def generate(
     for each in budgets:
         Budget.parse(each)
     files = [*(sources or []), *map(Path, more or [])]
-    learned_from = [Architecture.load(file, trust=trust or ()) for file in map(_source, files)]
+    files = [source_file(file) for file in files]
+    learned_from = [Architecture.load(file, trust=trust or ()) for file in files]
     for source in learned_from:
         source.check_trust()
 
     from pruneas.run.generate import generate as run_generate
-    from pruneas.structure.masks import mask_path
 
     with view(quiet) as observer:
         found = run_generate(
@@ -115,9 +116,7 @@ def generate(
             budgets=budgets,
             shares=[] if share is None else _shares(share),
             sources=learned_from,
-            masks={
-                a.mask: mask_path(_source(f)) for a, f in zip(learned_from, files, strict=True) if a.mask is not None
-            },
+            masks=mask_files(files),
             out=out,
             run=run,
             download=download,
@@ -138,11 +137,3 @@ def _shares(text: str) -> list[float]:
     except ValueError:
         raise SpaceError([f"--share: must be numbers in [0, 1), with commas, such as 0.4,0.6, got {text!r}"]) from None
     return shares
-
-
-def _source(path: Path) -> Path:
-    """The file of an architecture, or of a finished run's winner."""
-    best = path / "best" / "architecture.json"
-    if path.is_dir() and not best.exists():
-        raise ArchitectureError(f"{path}: holds no finished run; give an architecture's file")
-    return best if path.is_dir() else path

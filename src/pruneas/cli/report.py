@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pruneas.cli.search import print_result
+from pruneas.cli.search import print_front, print_result
 
 
 def report(
@@ -16,7 +16,7 @@ def report(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of --html. \\[report.html in the run's folder]")
     ] = None,
 ) -> None:
-    """Print the result of a finished run again, or write the page of any run."""
+    """Print the result of a finished run again, or of searches at several budgets, or write the page of any run."""
     if as_html and as_json:
         raise typer.BadParameter("give one of --html and --json")
     if out is not None and not as_html:
@@ -27,6 +27,10 @@ def report(
         typer.echo(str(write_report(run, out)))
         return
     from pruneas.run import load
+    from pruneas.run.sweep import is_sweep, load_sweep
 
+    if is_sweep(run):
+        print_front(load_sweep(run), as_json=as_json)
+        return
     result = load(run)
     print_result(result.record, result.folder, as_json=as_json)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pruneas.compare.trainings import read_training
 from pruneas.cost.model import CostModel
-from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
 from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, concerns_all, train
@@ -156,14 +156,3 @@ def choose(results: Mapping[str, Sequence[TrainingRecord]]) -> str:
             -statistics.fmean(record.validation_loss for record in results[name]),
         ),
     )
-
-
-def read_training(path: Path) -> TrainingRecord:
-    """Raises RunError for a file that is no training's record."""
-    try:
-        return TrainingRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise RunError(
-            f"{path}: is not a training's record ({error}); delete it and give the command again: it is trained again, "
-            "with the same seed"
-        ) from error

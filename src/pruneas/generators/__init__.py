@@ -23,6 +23,7 @@ from pruneas.generators import (
     taylor,
     thinet,
     uniform,
+    uniform_sparsity,
 )
 from pruneas.generators.method import Generated, Method, Task
 from pruneas.generators.ranking import Ranking, Scores, member_scores, walk
@@ -34,6 +35,7 @@ METHODS: Mapping[str, Method] = {
     for module in (
         uniform,
         random,
+        uniform_sparsity,
         l1,
         fpgm,
         taylor,

@@ -19,6 +19,8 @@ from pruneas.errors import StructureError
 from pruneas.generators.method import Generated, Method, Task
 from pruneas.generators.sparse import convolutions, sparse
 from pruneas.generators.stages import source_structures, weight_stages
+from pruneas.structure.groups import Structure
+from pruneas.structure.masks import Masks
 
 Maps = dict[tuple[int, tuple[int, ...]], npt.NDArray[np.float64]]
 """By stage and size of kernel, how probable each place of a kernel is kept. Shape (size of the kernel,)."""
@@ -47,15 +49,20 @@ def keep_maps(task: Task) -> Maps:
             raise StructureError(
                 f"generator guided-sparsity needs sources with masks; that of {source.network} has none"
             )
-        masks, stages = task.masks[source.mask], weight_stages(structure)
-        kernels: dict[tuple[int, tuple[int, ...]], list[npt.NDArray[np.bool_]]] = {}
-        for name in convolutions(structure):
-            if name in masks:
-                size = structure.shapes[name][2:]
-                kernels.setdefault((stages[name], size), []).append(masks[name].numpy().reshape(-1, *size))
-        for key, each in kernels.items():
-            averages.setdefault(key, []).append(np.concatenate(each).mean(axis=0))
+        for key, each in maps_of(structure, task.masks[source.mask]).items():
+            averages.setdefault(key, []).append(each)
     return {key: np.mean(each, axis=0) for key, each in averages.items()}
+
+
+def maps_of(structure: Structure, masks: Masks) -> Maps:
+    """The share of a stage's kernels that keep each place, over all kernels of a size."""
+    stages = weight_stages(structure)
+    kernels: dict[tuple[int, tuple[int, ...]], list[npt.NDArray[np.bool_]]] = {}
+    for name in convolutions(structure):
+        if name in masks:
+            size = structure.shapes[name][2:]
+            kernels.setdefault((stages[name], size), []).append(masks[name].numpy().reshape(-1, *size))
+    return {key: np.concatenate(each).mean(axis=0) for key, each in kernels.items()}
 
 
 METHOD = Method(

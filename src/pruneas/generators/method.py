@@ -142,7 +142,9 @@ class Generated:
     """Widths inside the budget (groups,), and the blocks whose branches are taken out.
 
     `keep` and `ranking` are there where the method has them. `state` holds weights for the network of this architecture
-    where the method makes some of its own; without it the fine-tuned arm inherits what `keep` says. `masks` are of the
+    where the method makes some of its own; without it the fine-tuned arm inherits what `keep` says: of `trained`, the
+    base network as the method trained it, where it does (from the initialisation that the task's seed gives), else of
+    the base. `masks` are of the
     base network's weights by name, True where a weight stays: an architecture of its own beside the widths, whose cost
     (`cost/masked.py`) is inside the budget, too, but never to be ranked with that of widths.
     `notes` are what whoever uses the architecture has to know: where the method could not do what it is named for.
@@ -153,6 +155,7 @@ class Generated:
     keep: Keep | None = None
     ranking: Ranking | None = None
     state: Mapping[str, torch.Tensor] | None = None
+    trained: Mapping[str, torch.Tensor] | None = None
     masks: Masks | None = None
     notes: tuple[str, ...] = ()
 

@@ -50,7 +50,7 @@ def generate(task: Task) -> Generated:
     scores = {group.name: scores_of(group) for group in task.structure.groups}
     ranking = Ranking(scores=scores, scope="network")
     widths, keep = task.walk(ranking)
-    return Generated(widths=widths, keep=keep, ranking=ranking)
+    return Generated(widths=widths, keep=keep, ranking=ranking, trained=state)
 
 
 def scale_norm(network: nn.Module) -> torch.Tensor:

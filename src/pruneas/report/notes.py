@@ -1,6 +1,6 @@
 """What Optuna Dashboard shows of a run beside its own views: a picture of a trial's widths, a note of the study.
 
-Both are made here, as text; leaving them in a study is for whoever holds it.
+Both are made here, as text; `search/study_note.py` leaves a study's where the dashboard finds it.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 SCHEMA = 1
 
+DISAGREES = 0.1
+"""Shares of time and of FLOPs that differ by more are told."""
+
 Role = Literal["base", "uniform", "generator", "winner", "searched"]
 
 
@@ -79,6 +82,18 @@ class DataRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityRecord:
+    """How a trial's short training ranks architectures: Spearman's correlation of its validation accuracy with the mean
+    of full trainings, over `architectures` that had both, with the record's confidence. Most are the best of the
+    search, which are harder to rank than any."""
+
+    architectures: int
+    correlation: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRecord:
     """Everything the final report says.
 
@@ -86,7 +101,8 @@ class ResultRecord:
     `smallest_detectable` is the least difference in accuracy that the seeds could have shown, `test_sampling_error` the
     standard deviation that comes of the test set's size alone. `epochs` are those of a finalist, `trial_epochs` of a
     trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were trained of the `asked_trials`
-    (None in records of before it was kept): fewer where nothing new was proposed any more.
+    (None in records of before it was kept): fewer where nothing new was proposed any more. `fidelity` is None where
+    too few architectures were trained in full, or it was not measured yet.
     """
 
     schema: int = SCHEMA
@@ -115,6 +131,7 @@ class ResultRecord:
     epochs: int
     notes: tuple[str, ...] = ()
     asked_trials: int | None = None
+    fidelity: FidelityRecord | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -148,7 +165,7 @@ class ResultRecord:
             derived = {"mean", "std"}  # they follow from the accuracies
             arms = [a if not isinstance(a, dict) else {k: a[k] for k in a.keys() - derived} for a in data["arms"]]
             data = data | {"arms": arms}
-        return _read(cls, data, "result")  # type: ignore[no-any-return]
+        return read_value(cls, data, "result")  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +205,57 @@ class NetworkRecord:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
-        return _read(cls, _versioned(text), "network")  # type: ignore[no-any-return]
+        return read_value(cls, _versioned(text), "network")  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingRecord:
+    """How long one network takes for a batch: milliseconds, the median of all rounds and the quartiles around it.
+
+    `where` is what it ran on, `flops_share` of the base network's.
+    """
+
+    name: str
+    flops_share: float
+    where: str
+    batch: int
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyRecord:
+    """Networks timed in turn, the base network ('base') among them; on a CPU with so many threads. `notes` say what
+    could not be timed."""
+
+    schema: int = SCHEMA
+    threads: int
+    timings: tuple[TimingRecord, ...]
+    notes: tuple[str, ...] = ()
+
+    def base_of(self, timing: TimingRecord) -> TimingRecord:
+        """The base network's, at the same place and batch."""
+        where = (timing.where, timing.batch)
+        return next(each for each in self.timings if each.name == "base" and (each.where, each.batch) == where)
+
+    def time_share(self, timing: TimingRecord) -> float:
+        """Of the base network's median."""
+        return timing.median / self.base_of(timing).median
+
+    def disagrees(self, timing: TimingRecord) -> bool:
+        """Whether the time is another share of the base network's than the FLOPs are, noise aside."""
+        expected = timing.flops_share * self.base_of(timing).median
+        differs = abs(self.time_share(timing) - timing.flops_share) > DISAGREES
+        return differs and not timing.low <= expected <= timing.high
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. Raises ValueError naming the first field that is wrong."""
+        return read_value(cls, _versioned(text), "latency")  # type: ignore[no-any-return]
 
 
 def _versioned(text: str) -> dict[str, Any]:
@@ -200,8 +267,11 @@ def _versioned(text: str) -> dict[str, Any]:
     return data
 
 
-def _read(kind: Any, value: Any, place: str) -> Any:
-    """The value as that type; JSON's lists become tuples, its objects dataclasses."""
+def read_value(kind: Any, value: Any, place: str) -> Any:
+    """The value as that type; JSON's lists become tuples, its objects dataclasses. `place` begins complaints.
+
+    Raises ValueError naming the first field that is missing, unknown or of the wrong type.
+    """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{place}: must be an object, found {_found(value)}")
@@ -212,7 +282,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             raise ValueError(f"{place}: {', '.join(missing)}: missing")
         if unknown := sorted(value.keys() - hints.keys()):
             raise ValueError(f"{place}: {', '.join(unknown)}: not a field")
-        read = {name: _read(hints[name], inner, f"{place}.{name}") for name, inner in value.items()}
+        read = {name: read_value(hints[name], inner, f"{place}.{name}") for name, inner in value.items()}
         try:
             return kind(**read)  # type: ignore[operator]
         except ValueError as error:
@@ -220,7 +290,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else _read(inner, value, place)
+        return None if value is None else read_value(inner, value, place)
     if origin is Literal:
         if value not in arguments:
             raise ValueError(f"{place}: must be one of {', '.join(map(repr, arguments))}, found {_found(value)}")
@@ -229,11 +299,11 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
             raise ValueError(f"{place}: must be a list, found {_found(value)}")
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_read(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(read_value(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if origin is Mapping:
         if not isinstance(value, dict):
             raise ValueError(f"{place}: must be an object, found {_found(value)}")
-        return {key: _read(arguments[1], inner, f"{place}.{key}") for key, inner in value.items()}
+        return {key: read_value(arguments[1], inner, f"{place}.{key}") for key, inner in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pruneas.report.records import NetworkRecord, ResultRecord
+from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.search.importance import Importance
 from pruneas.search.records import SEARCH, TrialRecord, num_trained
 
@@ -48,7 +48,7 @@ class ComputeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecords:
-    """`result` is None until the run is finished, `network` where a run of an earlier version kept none.
+    """`result` is None until the run is finished, `network` and `latency` where a run kept none.
 
     `left_out`: generators that could not work, with the reason. `importances` are empty where there are too few trials
     for any. `folder` is as it was given.
@@ -72,6 +72,7 @@ class RunRecords:
     seconds: float
     result: ResultRecord | None
     network: NetworkRecord | None
+    latency: LatencyRecord | None
     proposals: tuple[ProposalRecord, ...]
     left_out: Mapping[str, str]
     trials: tuple[TrialRecord, ...]

@@ -11,7 +11,7 @@ from pruneas.report.folding import listed
 from pruneas.report.markup import Markup, tag
 from pruneas.report.numbers import count, duration, percent, points, share
 from pruneas.report.page import code, facts, figures, folded, listing, page, paragraph, section, table, tiles
-from pruneas.report.records import ArmRecord, ResultRecord
+from pruneas.report.records import ArmRecord, LatencyRecord, ResultRecord, TimingRecord
 from pruneas.report.run import RunRecords
 from pruneas.search.importance import LEAST
 
@@ -26,8 +26,16 @@ def run_page(run: RunRecords) -> str:
         parts += [_comparison(run, run.result)]
     else:
         parts += [_so_far(run)]
-    parts += [_widths(run), _search(run), _trainings(run), _fixed(run), _again(run), _method(run)]
-    parts.append(tag("footer", "FLOPs are multiply-adds of one input, as fvcore counts them; they are not time."))
+    parts += [
+        _widths(run),
+        *([] if run.latency is None else [_times(run.latency)]),
+        _search(run),
+        _trainings(run),
+        _fixed(run),
+        _again(run),
+        _method(run),
+    ]
+    parts.append(tag("footer", "FLOPs are multiply-adds of one input, as fvcore counts them."))
     return page(f"{run.network_reference} at {run.budget}: pruneas", *parts)
 
 
@@ -175,6 +183,40 @@ def _widths(run: RunRecords) -> Markup:
     if run.result is not None and not costs:
         removed.append("The version of pruneas that made this run did not keep what each layer costs.")
     return section("Widths, and what they cost", figures(draw.widths(run), *costs), *map(paragraph, removed))
+
+
+def _times(latency: LatencyRecord) -> Markup:
+    names = list(dict.fromkeys(timing.name for timing in latency.timings))
+    places = list(dict.fromkeys((timing.where, timing.batch) for timing in latency.timings))
+    by_place = {(t.where, t.batch, t.name): t for t in latency.timings}
+    rows = [
+        (f"{where}, batch of {batch}", *(_time(latency, by_place[where, batch, name]) for name in names))
+        for where, batch in places
+    ]
+    threads = f"{latency.threads} thread{'s' * (latency.threads > 1)}"
+    told = [
+        f"{t.name} has {share(t.flops_share)} of the FLOPs, but takes {share(latency.time_share(t))} of the time for a "
+        f"batch of {t.batch} ({t.where})"
+        for t in latency.timings
+        if latency.disagrees(t)
+    ]
+    verdict = f"FLOPs are not time: {'; '.join(told)}." if told else "The time agrees with the FLOPs, noise aside."
+    return section(
+        "Time",
+        table(("measured on", *(f"{name}, ms" for name in names)), rows),
+        paragraph(verdict),
+        paragraph(
+            "Milliseconds a batch: median and quartiles of all rounds, share of the base network's. PyTorch, on a CPU "
+            f"with {threads}; all in turn, so that whatever else the machine did meets all alike.",
+            kind="muted",
+        ),
+        *map(paragraph, latency.notes),
+    )
+
+
+def _time(latency: LatencyRecord, timing: TimingRecord) -> str:
+    beside = "" if timing.name == "base" else f", {share(latency.time_share(timing))}"
+    return f"{timing.median:.3g} ({timing.low:.3g} to {timing.high:.3g}){beside}"
 
 
 def _search(run: RunRecords) -> Markup:

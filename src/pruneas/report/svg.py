@@ -67,8 +67,9 @@ def draw(figure: Figure, *, standalone: bool = False) -> list[Markup]:
     """
     if isinstance(figure, Plot):
         return [_plot(figure, standalone)]
-    size = max(1, len(figure.rows)) if standalone else ROWS_A_PART
-    parts = [figure.rows[at : at + size] for at in range(0, len(figure.rows), size)]
+    num_parts = 1 if standalone else math.ceil(len(figure.rows) / ROWS_A_PART)
+    size = math.ceil(len(figure.rows) / max(1, num_parts))
+    parts = [figure.rows[index * size : (index + 1) * size] for index in range(num_parts)]
     return [_rows(figure, part, standalone) for part in parts]
 
 

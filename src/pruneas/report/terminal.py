@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pruneas.report.numbers import count, duration, percent, points, share
-from pruneas.report.records import ArmRecord, ResultRecord
+from pruneas.report.records import ArmRecord, FidelityRecord, ResultRecord
 
 
 def table(record: ResultRecord) -> RenderableType:
@@ -93,7 +93,10 @@ def _widths(record: ResultRecord) -> RenderableType:
         bar = _Bar(width / base / top, None if tick is None else tick / base / top, 1 / top)
         rows.add_row(*map(Text, cells), bar)
     key = f"filled: {winner.name}; | : uniform scaling; dots: up to the base's width"
-    return Group(rows, Text(key, style="dim"))
+    gone = [
+        Text(f"{arm.name} goes without the branches of {', '.join(arm.removed)}") for arm in record.arms if arm.removed
+    ]
+    return Group(rows, Text(key, style="dim"), *gone)
 
 
 class _Bar:
@@ -133,6 +136,7 @@ def _method(record: ResultRecord) -> RenderableType:
         ("budget", f"{record.budget}: at most {count(record.limit)} {kind}"),
         ("images", f"{data.name}: {data.training} training, {data.validation} validation, {data.test} test"),
         ("search", search),
+        *([("ranking", _ranking(record.fidelity, record))] if record.fidelity is not None else []),
         ("time", f"{duration(record.seconds)} on {record.hardware}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
         ("command", record.command),
@@ -141,6 +145,15 @@ def _method(record: ResultRecord) -> RenderableType:
     for name, text in lines:
         rows.add_row(name, Text(text))  # as Text: brackets of a network's arguments are not markup
     return rows
+
+
+def _ranking(fidelity: FidelityRecord, record: ResultRecord) -> str:
+    """How far the trials' short trainings can be trusted."""
+    interval = f"{100 * record.confidence:g} % interval {fidelity.low:+.2f} to {fidelity.high:+.2f}"
+    return (
+        f"{_epochs(record.trial_epochs)} rank as full trainings do with a correlation of {fidelity.correlation:+.2f} "
+        f"({interval}, over {fidelity.architectures} architectures trained in full, most of them the best)"
+    )
 
 
 def _epochs(number: int) -> str:

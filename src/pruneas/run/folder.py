@@ -11,6 +11,8 @@ runs/<name>/
   best/                      architecture.json and weights.safetensors of the winner
   network.json               the base network: its layers' cost, what cannot change and why
   result.json                the final table as values
+  comparison/                a comparison of its architecture and its generators', see run/compare.py
+  latency.json               how long the base network, uniform scaling and the winner take on this machine
   report.html                all of it to be looked at
 """
 
@@ -37,7 +39,7 @@ except ImportError:  # Windows: nothing keeps two processes out of one run there
     fcntl = None  # type: ignore[assignment]
 
 SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
-NETWORK, REPORT = "network.json", "report.html"
+NETWORK, LATENCY, REPORT = "network.json", "latency.json", "report.html"
 FOLDERS = ("base", "generators", "trials", "selection", "test", BEST)
 FILES = (
     SPACE,
@@ -51,7 +53,7 @@ FILES = (
     "study.db-shm",
     "study.db-journal",
 )
-OURS = {*FOLDERS, *FILES, "export", "artifacts"}
+OURS = {*FOLDERS, *FILES, "export", "artifacts", "comparison"}
 """What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""

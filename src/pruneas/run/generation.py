@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pruneas.architecture import Architecture
 from pruneas.errors import NetworkError, TrainingError
-from pruneas.files import write_json, write_text
+from pruneas.files import replacing, write_json, write_text
 from pruneas.generators import Method
 from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
@@ -20,6 +21,7 @@ from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem,
 from pruneas.search.train import CHECKPOINT, Progress, Training, concerns_all, images_per_epoch, save_weights, train
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
+from pruneas.structure.masks import mask_path
 from pruneas.training import Job, Outcome, Pool
 
 BASE = "base network"
@@ -49,25 +51,22 @@ class Generation:
 
     def run(self, pool: Pool, ledger: Ledger) -> None:
         """Train the base network where a method needs it, and run every method that has no record yet."""
+        run_all({"": self}, pool, ledger)
+
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """What is still to be done: first what can be at once, then what needs the trained base network."""
         trains_base, missing = self._missing()
         if self.s.given is not None:
             save_weights(self.s.given, self.weights)
         elif missing and not trains_base and any("weights" in method.needs for method in missing):
             self._check_weights()
-        if not missing:
-            return
-        names = ", ".join(method.name for method in self.s.methods)
-        self.observer.stage("generators", names, trains_base + sum("training" in method.needs for method in missing))
-        ledger.begin("generators", self.images_left())
-
-        def told(key: str, message: Any) -> None:
-            if isinstance(message, Progress):
-                message.tell(key, self.observer, ledger.work)
-
         at_once = [self._proposal_job(method, None) for method in missing if "weights" not in method.needs]
         later = [self._proposal_job(method, self.weights) for method in missing if "weights" in method.needs]
-        for jobs in ([self._base_job()] if trains_base else []) + at_once, later:
-            self._settle(pool.run(jobs, told))
+        return ([self._base_job()] if trains_base else []) + at_once, later
+
+    def trains(self, key: str) -> bool:
+        """Whether the job of that key trains a network."""
+        return key in {BASE, *(method.name for method in self.s.methods if "training" in method.needs)}
 
     def images_left(self) -> float:
         """Images to train on."""
@@ -95,6 +94,27 @@ class Generation:
             told += [f"generator {r.method}: {note}" for r in self.records(target) for note in r.notes]
         return list(dict.fromkeys(told))
 
+    def adopt(self, other: Generation, target: str) -> None:
+        """Take over the base network, and what the methods gave another run for one of its targets, as this run's own.
+
+        What is here already stays.
+        """
+        base = other.s.folder / "base"
+        for name in (self.weights.name, "record.json"):
+            _copy(base / name, self.s.folder / "base" / name)
+        for method in self.s.methods:
+            _copy(other._failure_path(method.name), self._failure_path(method.name))
+            path = other._path(method.name, target)
+            if not path.exists() or self._path(method.name, "").exists():
+                continue
+            record = GeneratorRecord.read(path)
+            if record.weights is not None:
+                own = record.weights.replace(file_stem(method.name, target), method.name, 1)
+                _copy(path.parent / record.weights, self._path(method.name, "").parent / own)
+                record = replace(record, weights=own)
+            _copy(mask_path(other.masked(method.name, target)), mask_path(self.masked(method.name, "")))
+            self.save("", record)
+
     def failures(self) -> dict[str, str]:
         """Why methods were left out."""
         paths = {method.name: self._failure_path(method.name) for method in self.s.methods}
@@ -106,9 +126,14 @@ class Generation:
     def _failure_path(self, method: str) -> Path:
         return self.s.folder / "generators" / f"{method}.failure.json"
 
-    def _is_there(self, method: str, target: str) -> bool:
+    def is_there(self, method: str, target: str) -> bool:
+        """Whether the method was run for the target, with the options and sources of now."""
         path = self._path(method, target)
-        return path.exists() and GeneratorRecord.read(path).asked == self._proposal(method, None).asked
+        return path.exists() and GeneratorRecord.read(path).asked == self.asked(method)
+
+    def asked(self, method: str) -> str:
+        """Stands for the method's options and sources, as in its records."""
+        return self._proposal(method, None).asked
 
     def _missing(self) -> tuple[bool, list[Method]]:
         """Whether the base network has to be trained, and the methods that have not been run for every target."""
@@ -116,7 +141,7 @@ class Generation:
             method
             for method in self.s.methods
             if not self._failure_path(method.name).exists()
-            and not all(self._is_there(method.name, target) for target in self.targets)
+            and not all(self.is_there(method.name, target) for target in self.targets)
         ]
         needs_base = self.s.given is None and any("weights" in method.needs for method in missing)
         record = self.s.folder / "base" / "record.json"
@@ -130,33 +155,31 @@ class Generation:
                 f"{error}. Delete it and give the command again: the base network is trained again, with the same seed"
             ) from error
 
-    def _settle(self, outcomes: Iterable[Outcome]) -> None:
-        trains = {BASE, *(method.name for method in self.s.methods if "training" in method.needs)}
-        for outcome in outcomes:
-            if outcome.key in trains:
-                self.observer.trained(outcome.key)
-            if outcome.failure is None and outcome.key == BASE:
-                write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
-                for text in outcome.value.notes:
-                    self.observer.note(f"{BASE}: {text}")
-            elif outcome.failure is None:
-                for target, record in outcome.value.items():
-                    self._save(target, record)
-            elif outcome.key in (BASE, *self.needed):
-                what = "training the base network" if outcome.key == BASE else f"generator {outcome.key}"
-                raise outcome.user_error or TrainingError(f"{what} failed: {outcome.failure}")
-            elif (error := concerns_all(outcome)) is not None:
-                raise error
-            elif outcome.user_error is None:  # killed, or a mistake in the method: nothing that has to stay so
-                raise TrainingError(
-                    f"generator {outcome.key} failed: {outcome.failure}. Give the command again to try it once more, "
-                    "or leave it out of --generators"
-                )
-            else:
-                # A method that cannot work here (no batch norm) or diverged leaves the others to go on.
-                write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
+    def settle(self, outcome: Outcome) -> None:
+        """Keep what a job gave. Raises what it failed with, where nothing can go on without it."""
+        if outcome.failure is None and outcome.key == BASE:
+            write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
+            for text in outcome.value.notes:
+                self.observer.note(f"{BASE}: {text}")
+        elif outcome.failure is None:
+            for target, record in outcome.value.items():
+                self.save(target, record)
+        elif outcome.key in (BASE, *self.needed):
+            what = "training the base network" if outcome.key == BASE else f"generator {outcome.key}"
+            raise outcome.user_error or TrainingError(f"{what} failed: {outcome.failure}")
+        elif (error := concerns_all(outcome)) is not None:
+            raise error
+        elif outcome.user_error is None:  # killed, or a mistake in the method: nothing that has to stay so
+            raise TrainingError(
+                f"generator {outcome.key} failed: {outcome.failure}. Give the command again to try it once more, "
+                "or leave it out of --generators"
+            )
+        else:
+            # A method that cannot work here (no batch norm) or diverged leaves the others to go on.
+            write_json(self._failure_path(outcome.key), {"method": outcome.key, "failure": outcome.failure})
 
-    def _save(self, target: str, record: GeneratorRecord) -> None:
+    def save(self, target: str, record: GeneratorRecord) -> None:
+        """Keep what a method gave: its record, and its architectures."""
         architecture = describe(self.s.structure, record.widths, record.removed, record.keep)
         write_text(self.architecture(record.method, target), architecture.to_json() + "\n")
         if record.mask is not None:
@@ -202,6 +225,36 @@ class Generation:
             options=self.s.space.generators.options.get(method, {}),
             compile=self.s.space.compute.compile,
         )
+
+
+def run_all(generations: Mapping[str, Generation], pool: Pool, ledger: Ledger) -> None:
+    """Run several generations beside each other, each job's name beginning with its generation's."""
+    jobs = {name: generation.jobs() for name, generation in generations.items()}
+    first = next(iter(generations.values()))
+    if not any(at_once or later for at_once, later in jobs.values()):
+        return
+    trainings = sum(generations[name].trains(job.key) for name, parts in jobs.items() for part in parts for job in part)
+    first.observer.stage("generators", ", ".join(method.name for method in first.s.methods), trainings)
+    ledger.begin("generators", sum(generation.images_left() for generation in generations.values()))
+
+    def told(key: str, message: Any) -> None:
+        if isinstance(message, Progress):
+            message.tell(key, first.observer, ledger.work)
+
+    for index in range(2):
+        named = {name + job.key: (generations[name], job) for name, parts in jobs.items() for job in parts[index]}
+        for outcome in pool.run([replace(job, key=key) for key, (_, job) in named.items()], told):
+            generation, job = named[outcome.key]
+            if generation.trains(job.key):
+                first.observer.trained(outcome.key)
+            generation.settle(replace(outcome, key=job.key))
+
+
+def _copy(path: Path, to: Path) -> None:
+    """Copy a file that is there and not copied yet, whole or not at all."""
+    if path.exists() and not to.exists():
+        with replacing(to) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def _failure(path: Path) -> str:

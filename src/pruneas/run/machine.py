@@ -32,6 +32,13 @@ def num_workers(asked: int, device: str) -> int:
     return min(2, num_cores()) if device == "cpu" else 1
 
 
+def devices(device: str, workers: int) -> tuple[str, ...]:
+    """The device of each of so many trainings at a time: where no single GPU is named, each has its own in turn."""
+    if device != "cuda" or workers == 1:
+        return (device,)
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
 def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

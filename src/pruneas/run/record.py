@@ -6,16 +6,36 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
+from pruneas.compare.fidelity import rank_correlation
 from pruneas.compare.finalists import Entrant
 from pruneas.compare.statistics import CONFIDENCE, Difference, against_control, sampling_error, verdict
+from pruneas.cost.latency import measure, pass_of, processor
 from pruneas.cost.layers import layer_flops, layer_params
 from pruneas.errors import RunError
 from pruneas.networks import provider
-from pruneas.report.records import ArmRecord, DataRecord, FixedRecord, NetworkRecord, ResultRecord, Role
+from pruneas.report.records import (
+    ArmRecord,
+    DataRecord,
+    FidelityRecord,
+    FixedRecord,
+    LatencyRecord,
+    NetworkRecord,
+    ResultRecord,
+    Role,
+    TimingRecord,
+)
+from pruneas.report.run import trial_name
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
 from pruneas.search.records import SEARCH, TrialRecord, num_trained
 from pruneas.search.train import TrainingRecord
+from pruneas.structure.build import build_widths
+
+BATCHES = (1, 64)
+MEASURED_SECONDS = 1.0
+"""For each network and batch, where seven rounds do not take longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +47,9 @@ class Arm:
     records: Sequence[TrainingRecord]
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        return tuple(self.entrant.widths.values())
+    def key(self) -> str:
+        """Equal for equal architectures."""
+        return self.entrant.fingerprint
 
     @property
     def test_accuracies(self) -> list[float]:
@@ -41,11 +62,13 @@ def result_record(
     winner: Entrant,
     trials: Sequence[TrialRecord],
     *,
+    selected: Mapping[str, Sequence[TrainingRecord]],
     command: str,
     seconds: float,
     notes: Sequence[str],
 ) -> ResultRecord:
-    """The record of a finished run. `arms`, by name, hold uniform scaling and the winner."""
+    """The record of a finished run. `arms`, by name, hold uniform scaling and the winner; `selected` are the full
+    trainings that the winner was chosen from, by the same names."""
     differences = _differences(arms)
     searched = next((name for name, arm in arms.items() if arm.entrant.origin == SEARCH), None)
     seeds = {name: len(arm.records) for name, arm in arms.items()}
@@ -84,7 +107,31 @@ def result_record(
         trial_epochs=setting.trial_recipe.epochs,
         epochs=setting.recipe.epochs,
         notes=tuple(notes),
+        fidelity=_fidelity(arms, selected, trials),
     )
+
+
+def _fidelity(
+    arms: Mapping[str, Arm], selected: Mapping[str, Sequence[TrainingRecord]], trials: Sequence[TrialRecord]
+) -> FidelityRecord | None:
+    """Trials held against full trainings: of the finalists, and of the generators' architectures among the arms.
+
+    Validation accuracies on both sides, each architecture once.
+    """
+    full = {name: arm.records for name, arm in arms.items() if arm.role != "base"} | dict(selected)
+    short: dict[str, TrialRecord] = {}
+    for trial in trials:
+        if trial.accuracy is not None and trial.copied_from is None:
+            short[trial_name(trial)] = trial
+    names = [name for name in full if name in short]
+    found = rank_correlation(
+        [short[name].accuracy or 0.0 for name in names],
+        [statistics.fmean(record.validation_accuracy for record in full[name]) for name in names],
+        confidence=CONFIDENCE,
+    )
+    if found is None:
+        return None
+    return FidelityRecord(architectures=found.num, correlation=found.value, low=found.low, high=found.high)
 
 
 def network_record(setting: Setting) -> NetworkRecord:
@@ -106,25 +153,54 @@ def network_record(setting: Setting) -> NetworkRecord:
     )
 
 
+def latency_record(setting: Setting, arms: Sequence[ArmRecord]) -> LatencyRecord:
+    """Time these networks in turn: on the CPU, and on the GPU that the run trained on; one input and a batch."""
+    devices = ["cpu", *([setting.device] if setting.device != "cpu" else [])]
+    networks = {arm.name: build_widths(setting.structure, arm.widths, arm.removed, seed=0) for arm in arms}
+    timings: list[TimingRecord] = []
+    notes = []
+    for device in devices:
+        where = processor() if device == "cpu" else torch.cuda.get_device_name(device)
+        for batch in BATCHES:
+            passes = {
+                name: pass_of(network, setting.structure.inputs, batch=batch, device=device)
+                for name, network in networks.items()
+            }
+            try:
+                measured = measure(passes, seconds=MEASURED_SECONDS)
+            except torch.OutOfMemoryError:
+                notes.append(f"Not timed at a batch of {batch} on {where}: out of memory.")
+                continue
+            timings += [
+                TimingRecord(
+                    name=arm.name,
+                    flops_share=arm.flops_share,
+                    where=where,
+                    batch=batch,
+                    median=measured[arm.name].median,
+                    low=measured[arm.name].low,
+                    high=measured[arm.name].high,
+                )
+                for arm in arms
+            ]
+    return LatencyRecord(threads=torch.get_num_threads(), timings=tuple(timings), notes=tuple(notes))
+
+
 def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:
     """Each arm's difference to uniform scaling. Equal widths are one sample: those of uniform scaling have none.
 
     The base network is larger than the budget: it tells how much seeds scatter, and is not compared.
     """
     uniform = arms["uniform"]
-    first: dict[tuple[int, ...], str] = {}
+    first: dict[str, str] = {}
     for name, arm in arms.items():
         if arm.role != "base":
-            first.setdefault(arm.widths, name)
-    names = [name for key, name in first.items() if key != uniform.widths]
-    base = [arm.test_accuracies for arm in arms.values() if arm.role == "base" and arm.widths not in first]
+            first.setdefault(arm.key, name)
+    names = [name for key, name in first.items() if key != uniform.key]
+    base = [arm.test_accuracies for arm in arms.values() if arm.role == "base" and arm.key not in first]
     compared = {name: arms[name].test_accuracies for name in names}
     found = against_control(uniform.test_accuracies, compared, pooled_only=base)
-    return {
-        name: found[first[arm.widths]]
-        for name, arm in arms.items()
-        if arm.role != "base" and first[arm.widths] in found
-    }
+    return {name: found[first[arm.key]] for name, arm in arms.items() if arm.role != "base" and first[arm.key] in found}
 
 
 def _arm(setting: Setting, arm: Arm, difference: Difference | None) -> ArmRecord:

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.files import write_text
-from pruneas.report.records import NetworkRecord, ResultRecord
+from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
 from pruneas.report.run_page import run_page
-from pruneas.run.folder import NETWORK, REPORT, RESULT, SPACE, read_json
+from pruneas.run.folder import LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
 from pruneas.run.result import load
 from pruneas.search.importance import importances
 from pruneas.search.records import read_trials
@@ -32,6 +33,29 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}; give another file with --out") from error
     return path
+
+
+def note_study(folder: Path) -> bool:
+    """Leave a finished run's verdict, table and figures in its study, for Optuna Dashboard; returns whether they were
+    new. The pictures go to the folder's `artifacts/`. Raises RunError as `write_report` does."""
+    if not (folder / RESULT).exists():
+        return False
+    # Imported here, because they bring Optuna and its dashboard, which a page does not need.
+    import optuna
+
+    from pruneas.report.notes import study_note, study_pictures
+    from pruneas.run.place import place_of
+    from pruneas.search.storage import connect
+    from pruneas.search.study_note import leave_note
+
+    run = read_run(folder)
+    url, name = place_of(str(folder))
+    storage = connect(url, create=False)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+        return leave_note(study, folder / "artifacts", study_pictures(run), partial(study_note, run))
+    finally:
+        storage.engine.dispose()
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -70,6 +94,7 @@ def read_run(folder: Path) -> RunRecords:
         seconds=float(facts["seconds"]),
         result=result,
         network=_made(_network, folder / NETWORK) if (folder / NETWORK).exists() else None,
+        latency=_made(_latency, folder / LATENCY) if result is not None and (folder / LATENCY).exists() else None,
         proposals=tuple(sorted(proposals, key=lambda each: _place(each.method, space.generators.methods))),
         left_out={
             data["method"]: str(data["failure"])
@@ -120,6 +145,10 @@ def _made(maker: Any, path: Path) -> Any:
 
 def _network(path: Path) -> NetworkRecord:
     return NetworkRecord.from_json(path.read_text(encoding="utf-8"))
+
+
+def _latency(path: Path) -> LatencyRecord:
+    return LatencyRecord.from_json(path.read_text(encoding="utf-8"))
 
 
 def _proposal(path: Path) -> ProposalRecord:

@@ -7,46 +7,72 @@ where it was, and a finished one is only read.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from pruneas.compare.finalists import Entrant, Stage, choose
+from pruneas.cost.model import Widths
+from pruneas.cost.projection import uniform
 from pruneas.errors import TrainingError
 from pruneas.files import replacing, write_json, write_text
 from pruneas.progress import Observer
+from pruneas.report.numbers import duration
 from pruneas.report.records import Role
 from pruneas.report.run import trial_name
-from pruneas.run.folder import BEST, NETWORK, RESULT
+from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT, read_json
 from pruneas.run.generation import Generation
+from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, network_record, result_record
+from pruneas.run.record import Arm, latency_record, network_record, result_record
 from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
-from pruneas.search.records import SEARCH, TrialRecord, best_candidates, num_trained, read_trials
-from pruneas.search.train import TrainingRecord, images_per_epoch
-from pruneas.search.trials import Search
+from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, num_trained, read_trials
+from pruneas.search.speed import Speed, images_measured, measure
+from pruneas.search.storage import shown
+from pruneas.search.train import Training, TrainingRecord, images_per_epoch
+from pruneas.search.worker import Place, lead
 from pruneas.structure.build import describe
-from pruneas.training import Pool
+from pruneas.structure.groups import Structure
+from pruneas.training import Job, Pool
+
+WORTH = 20
+"""The time is estimated where so many times the work of measuring it is left."""
 
 
 class Run:
-    """One run on its way through its stages."""
+    """One run on its way through its stages. `fresh`: its study is begun anew, wherever it is kept. `adopt`
+    brings what generators gave elsewhere."""
 
-    def __init__(self, setting: Setting, command: str, observer: Observer) -> None:
-        self.s = setting
+    def __init__(
+        self,
+        setting: Setting,
+        place: Place,
+        command: str,
+        observer: Observer,
+        *,
+        fresh: bool = False,
+        adopt: Callable[[Generation], None] | None = None,
+    ) -> None:
+        self.s, self.place, self.fresh = setting, place, fresh
         self.command = command
         self.observer = observer
         self.notes = list(setting.notes)
-        facts = {"command": command, **setting.facts()}
+        facts = {"command": command, **setting.facts(), "storage": shown(place.url), "study": place.study}
         check_givens(setting.folder, facts)
+        self._say_if_moved(setting.folder / "run.json")
         target = Target(most=setting.most, quantity=setting.budget.quantity)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
+        if adopt is not None:
+            adopt(self.generation)
         self.ledger = Ledger(setting.folder / "run.json", facts, self._images_left(), observer)
         write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
+            self._estimate(pool)
             self.generation.run(pool, self.ledger)
             for note in self.generation.notes():
                 self._note(note)
@@ -57,6 +83,48 @@ class Run:
         self.ledger.save()
         write_report(self.s.folder)
         return result
+
+    # How long it will take ------------------------------------------------------------------------------------------
+
+    def _estimate(self, pool: Pool) -> None:
+        """Say how long the run will take, from a few steps of the base network and of uniform scaling, where that is
+        long enough to be worth measuring. As many are measured at a time as will train."""
+        left, recipe = self._images_left(), self.s.recipe
+        if sum(left.values()) < WORTH * 2 * images_measured(recipe.batch_size):
+            return
+        widths = {"base": self.s.model.base_widths, "uniform": self._uniform()}
+        jobs = []
+        for name, of_groups in widths.items():
+            training = Training(
+                structure=self.s.structure,
+                widths=self.s.model.mapping(of_groups),
+                flops=int(self.s.model.flops(of_groups)),
+                params=int(self.s.model.params(of_groups)),
+                data=self.s.source,
+                recipe=recipe,
+                seed=0,
+                device=self.s.device,
+            )
+            for copy in range(self.s.workers):
+                jobs.append(Job(key=f"{name} {copy}", function=measure, arguments={"training": training}))
+        self.observer.stage("speed", "a few steps, to estimate the time", 0)
+        outcomes = list(pool.run(jobs))
+        if failure := next((outcome.failure for outcome in outcomes if outcome.failure is not None), None):
+            self.observer.note(f"how long the run will take cannot be measured: {failure}")
+            return
+        base, uniform = (
+            Speed.mean([outcome.value for outcome in outcomes if outcome.key.startswith(name)]) for name in widths
+        )
+        per_epoch = images_per_epoch(recipe, len(self.s.data.train))
+        full, trial = per_epoch * recipe.epochs, per_epoch * self.s.trial_recipe.epochs
+        seconds = base.seconds(left["generators"], left["generators"] / full)
+        seconds += uniform.seconds(left["search"], left["search"] / trial)
+        others = left["selection"] + left["test"]
+        seconds += uniform.seconds(others, others / full)
+        self.observer.note(f"will take about {duration(seconds / self.s.workers)}")
+
+    def _uniform(self) -> Widths:
+        return uniform(self.s.model, self.s.legal, self.s.most, self.s.budget.quantity)
 
     # What is left, and what is told ---------------------------------------------------------------------------------
 
@@ -77,6 +145,14 @@ class Run:
             "test": self._images(max(0, test), full),
         }
 
+    def _say_if_moved(self, path: Path) -> None:
+        before = read_json(path) if path.exists() else {}
+        if before.get("study", self.place.study) != self.place.study:
+            self.observer.note(
+                f"the study was kept in {before['storage']} before, and is in {shown(self.place.url)} now, made from "
+                "trials/; what workers do there is not seen here. Give the same --storage to go on there"
+            )
+
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""
         self.notes.append(text)
@@ -90,24 +166,21 @@ class Run:
         epochs = f"{self.s.trial_recipe.epochs} of {self.s.recipe.epochs} epochs each"
         self.observer.stage("search", epochs, missing)
         self.ledger.begin("search", self._images(missing, self.s.trial_recipe.epochs))
-        trials = Search(
-            structure=self.s.structure,
-            model=self.s.model,
-            legal=self.s.legal,
-            most=self.s.most,
-            quantity=self.s.budget.quantity,
-            # A search of widths cannot begin with an architecture that is small for its missing branches.
-            anchors={r.method: self.s.model.vector(r.widths) for r in generated if not r.removed},
-            data=self.s.source,
-            recipe=self.s.trial_recipe,
-            num_trials=asked,
-            sampler=self.s.space.search.sampler,
-            seed=self.s.space.compute.seed,
-            device=self.s.device,
-            workers=self.s.workers,
-            folder=self.s.folder,
-            compile=self.s.space.compute.compile,
-        ).run(pool, self.observer, self.ledger.work)
+        # A search of widths alone cannot begin with an architecture that is small for its missing branches.
+        anchors = {
+            record.method: _anchor(self.s.structure, record)
+            for record in generated
+            if self.s.space.search.blocks or not record.removed
+        }
+        trials = lead(
+            search_of(self.s, anchors, self.s.folder),
+            self.place,
+            plan_of(self.s, anchors, self.place.lease),
+            pool,
+            self.observer,
+            self.ledger.work,
+            fresh=self.fresh,
+        )
         if (found := num_trained(trials)) < asked:
             self._note(
                 f"the search ended after {found} of {asked} candidates: it proposed only what had been trained before"
@@ -127,7 +200,8 @@ class Run:
         if not selected:
             raise TrainingError(f"no finalist could be trained in full; {self.notes[-1]}")
         winner = next(entrant for entrant in entrants if entrant.name == choose(selected))
-        roles = _roles(self.s.structure.widths, generated, winner, _best_searched(entrants, selected, trials))
+        known = [_generated(record.method, _anchor(self.s.structure, record)) for record in generated]
+        roles = _roles(self.s.structure.widths, known, winner, _best_searched(entrants, selected, trials))
         stage = self._stage("test", test=True)
         before = len(stage.strangers([entrant for entrant, _ in roles.values()]))
         tested = self._train(pool, stage, [entrant for entrant, _ in roles.values()])
@@ -146,8 +220,18 @@ class Run:
             if name in tested
         }
         record = result_record(
-            self.s, arms, winner, trials, command=self.command, seconds=self.ledger.seconds, notes=self.notes
+            self.s,
+            arms,
+            winner,
+            trials,
+            selected=selected,
+            command=self.command,
+            seconds=self.ledger.seconds,
+            notes=self.notes,
         )
+        timed = [arm for arm in record.arms if arm.name in ("base", "uniform", record.winner)]
+        self.observer.stage("latency", ", ".join(arm.name for arm in timed), 0)
+        write_text(self.s.folder / LATENCY, latency_record(self.s, timed).to_json() + "\n")
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 
@@ -173,9 +257,10 @@ class Run:
     def _save_best(self, stage: Stage, winner: Entrant) -> None:
         """The winner's architecture, and its weights of the first test seed, trained on the training part alone."""
         best = self.s.folder / BEST
-        write_text(
-            best / "architecture.json", describe(self.s.structure, winner.widths, winner.removed).to_json() + "\n"
+        architecture = replace(
+            describe(self.s.structure, winner.widths, winner.removed), selections=dict(winner.selections)
         )
+        write_text(best / "architecture.json", architecture.to_json() + "\n")
         seed = stage.seeds[0]
         weights = stage.weights(winner, seed)
         if not weights.exists():
@@ -208,15 +293,24 @@ def _best_searched(
     return _entrant(candidates[0]) if candidates else None
 
 
+def _anchor(structure: Structure, record: GeneratorRecord) -> Anchor:
+    """What a method gave, with what channel selections take of the channels that it keeps."""
+    removed = tuple(record.removed)
+    selections = describe(structure, record.widths, removed, record.keep).selections
+    return Anchor(widths=record.widths, removed=removed, selections=selections)
+
+
+def _generated(name: str, anchor: Anchor) -> Entrant:
+    return Entrant(name=name, origin=name, widths=anchor.widths, removed=anchor.removed, selections=anchor.selections)
+
+
 def _roles(
-    base: Mapping[str, int], generated: Sequence[GeneratorRecord], winner: Entrant, searched: Entrant | None
+    base: Mapping[str, int], generated: Sequence[Entrant], winner: Entrant, searched: Entrant | None
 ) -> dict[str, tuple[Entrant, Role]]:
     """Who is in the final comparison, by name and in the order of the table."""
     roles: dict[str, tuple[Entrant, Role]] = {"base": (Entrant(name="base", origin="base", widths=base), "base")}
-    for record in generated:
-        role: Role = "uniform" if record.method == "uniform" else "generator"
-        entrant = Entrant(name=record.method, origin=record.method, widths=record.widths, removed=tuple(record.removed))
-        roles[record.method] = (entrant, role)
+    for entrant in generated:
+        roles[entrant.name] = (entrant, "uniform" if entrant.name == "uniform" else "generator")
     if searched is not None and searched.name != winner.name:
         roles[searched.name] = (searched, "searched")
     if winner.origin != "uniform":
@@ -225,4 +319,10 @@ def _roles(
 
 
 def _entrant(record: TrialRecord) -> Entrant:
-    return Entrant(name=trial_name(record), origin=record.origin, widths=record.widths)
+    return Entrant(
+        name=trial_name(record),
+        origin=record.origin,
+        widths=record.widths,
+        removed=record.removed,
+        selections=record.selections,
+    )

@@ -74,10 +74,10 @@ class GeneratorRecord:
 
     `images` counts every image each time the method trained on it or took statistics of it, `seconds` are those of the
     method, for all targets of one proposal together; the base network's training is in neither. `weights` names the
-    file with weights of the method's own. `mask` is the SHA-256 of its file of masks, if it gave some; what the base
-    network costs with them on is `masked_flops` and `masked_params`, not to be ranked with `flops` and `params`.
-    `notes` are the method's, and what else than the recipe its trainings depended on. `asked` stands for the options
-    and sources that it was run with.
+    file with weights of the method's own, `trained` that of the base network as the method trained it. `mask` is the
+    SHA-256 of its file of masks, if it gave some; what the base network costs with them on is `masked_flops` and
+    `masked_params`, not to be ranked with `flops` and `params`. `notes` are the method's, and what else than the recipe
+    its trainings depended on. `asked` stands for the options and sources that it was run with.
     """
 
     method: str
@@ -95,6 +95,7 @@ class GeneratorRecord:
     mask: str | None = None
     masked_flops: int | None = None
     masked_params: int | None = None
+    trained: str | None = None
     notes: tuple[str, ...] = ()
     asked: str = ""
 
@@ -105,8 +106,9 @@ class GeneratorRecord:
     def read(cls, path: Path) -> GeneratorRecord:
         """Raises RunError for a file that is no generator's record."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, OSError) as error:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**data, "notes": tuple(data.get("notes", ()))})
+        except (ValueError, TypeError, AttributeError, OSError) as error:
             raise RunError(
                 f"{path}: is not a generator's record ({error}); delete it and give the command again: the generator "
                 "is run again, with the same seed"
@@ -214,6 +216,7 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             images=images,
             seconds=seconds,
             **_saved_masks(proposal, name, found),
+            trained=_saved_trained(proposal, found),
             notes=(*found.notes, *notes),
             asked=proposal.asked,
         )
@@ -227,6 +230,15 @@ def _saved(proposal: Proposal, target: str, found: Generated) -> str | None:
         return None
     name = f"{file_stem(proposal.method, target)}.weights.safetensors"
     save_state(found.state, proposal.folder / name)
+    return name
+
+
+def _saved_trained(proposal: Proposal, found: Generated) -> str | None:
+    """Leave the base network as the method trained it in a file. Returns its name, None where it did not."""
+    if found.trained is None or proposal.folder is None:
+        return None
+    name = f"{proposal.method}.trained.safetensors"
+    save_state(found.trained, proposal.folder / name)
     return name
 
 

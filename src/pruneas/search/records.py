@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,33 @@ from pruneas.errors import RunError
 SEARCH = "search"
 """The origin of a candidate whose widths Optuna proposed; an anchor's origin is its generator's name."""
 
+PLAN, PLANNED = "plan", "planned"
+"""Attributes of the study, what somebody who joins has to know; and of a trial, its record as it was planned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """An architecture that a search begins with: widths of all groups, blocks whose branches are taken out, and what
+    channel selections take where that is not the first channels."""
+
+    widths: Mapping[str, int]
+    removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Anchor:
+        selections = {group: tuple(kept) for group, kept in data["selections"].items()}
+        return cls(widths=data["widths"], removed=tuple(data["removed"]), selections=selections)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
-    trial with the same widths, whose training this one shares. `notes`: what else than the recipe its numbers depend
-    on."""
+    trial of the same architecture, whose training this one shares; `parameters` are the numbers that the sampler gave.
+    `removed` and `selections` are as an `Anchor`'s. `notes`: what else than the recipe its numbers depend on."""
 
     number: int
     origin: str
@@ -33,6 +54,9 @@ class TrialRecord:
     images: int
     copied_from: int | None = None
     failure: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -40,7 +64,20 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        return cls(**{**data, "curve": tuple(data["curve"]), "notes": tuple(data.get("notes", ()))})
+        return cls(
+            **{
+                **data,
+                "curve": tuple(data["curve"]),
+                "notes": tuple(data.get("notes", ())),
+                "removed": tuple(data.get("removed", ())),
+                "selections": {group: tuple(kept) for group, kept in data.get("selections", {}).items()},
+            }
+        )
+
+
+def task_of(number: int) -> str:
+    """The name of a trial among the leases, and of its training."""
+    return f"trial {number}"
 
 
 def trial_path(run: Path, number: int) -> Path:
@@ -54,10 +91,10 @@ def read_trials(run: Path) -> list[TrialRecord]:
     for path in sorted((run / "trials").glob("*.json")):
         try:
             records.append(TrialRecord.from_json(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise RunError(
-                f"{path}: is not a trial's record ({error}); delete it and give the command again: the trial is "
-                "trained again, with the same widths and seed"
+                f"{path}: is not a trial's record ({error}); delete it and give the command again: it is written again "
+                "from the study"
             ) from error
     return records
 

@@ -7,51 +7,21 @@ anew for each. So a search that was killed asks for the same widths again, and `
 from __future__ import annotations
 
 import contextlib
-import logging
 import warnings
-from pathlib import Path
-from typing import Any
 
 import optuna
-import sqlalchemy
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import RandomSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 
-from pruneas.errors import RunError
-from pruneas.seeds import derive
+from pruneas.search.samplers import sampler_for
 
 STUDY = "pruneas"
-RANDOM_TRIALS = 8
-"""A model of the trials says nothing before there are some: at least so many are anchors or random."""
 
 
-def open_study(database: Path) -> optuna.Study:
-    """The study in a run's SQLite file, made if there is none.
-
-    Write-ahead logging with a long timeout: the dashboard reads while the search writes. Raises RunError for a file
-    that is no study.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{database.resolve()}", engine_kwargs={"connect_args": {"timeout": 120}}
-        )
-    except sqlalchemy.exc.OperationalError:
-        raise  # a full disk, a file that may not be written: nothing is wrong with the study
-    except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
-        raise RunError(
-            f"{database}: cannot be read as an Optuna study ({str(error).splitlines()[0]}); delete it and give the "
-            "command again: the study is made anew from trials/, and nothing is trained twice"
-        ) from error
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def _(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    storage.engine.dispose()  # the next connection has the pragmas
-    study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True)
+def open_study(storage: RDBStorage, name: str = STUDY) -> optuna.Study:
+    """The study of that name, made if there is none."""
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     with warnings.catch_warnings():
         # The dashboard's axis is called so; Optuna 5 still calls the method experimental.
         warnings.filterwarnings("ignore", r".*set_metric_names", optuna.exceptions.ExperimentalWarning)
@@ -59,22 +29,15 @@ def open_study(database: Path) -> optuna.Study:
     return study
 
 
-def sampler_for(name: str, run_seed: int, number: int, num_anchors: int) -> BaseSampler:
-    """The sampler that proposes trial `number`."""
-    seed = derive(run_seed, "sampler", number)
-    startup = max(RANDOM_TRIALS, num_anchors + 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        if name == "tpe":
-            return TPESampler(seed=seed, n_startup_trials=num_anchors + 3)
-        return RandomSampler(seed=seed)
-
-
 def reopened(study: optuna.Study, frozen: FrozenTrial, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
     """A trial to go on with: what it has been given stays, the rest is sampled as it would have been."""
     study.sampler = sampler_for(sampler, run_seed, frozen.number, num_anchors)
+    return optuna.Trial(study, frozen._trial_id)
+
+
+def opened(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
+    """A trial to report to: nothing is sampled for it."""
+    study.sampler = RandomSampler()
     return optuna.Trial(study, frozen._trial_id)
 
 
@@ -85,9 +48,7 @@ def report_epoch(trial: optuna.Trial, epoch: int, accuracy: float) -> None:
         trial.report(accuracy, epoch)
 
 
-def ask_next(study: optuna.Study, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
-    """The next trial: an enqueued anchor, or a proposal."""
-    trials = study.get_trials(deepcopy=False)
-    waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-    study.sampler = sampler_for(sampler, run_seed, min(waiting, default=len(trials)), num_anchors)
+def ask_next(study: optuna.Study, number: int, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
+    """The next trial, which will have that number: an enqueued one, or a proposal."""
+    study.sampler = sampler_for(sampler, run_seed, number, num_anchors)
     return study.ask()

@@ -6,6 +6,8 @@ stored one is an error, so nothing is trained that is not inside the budget.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,11 +23,12 @@ from pruneas.architecture import Inputs
 from pruneas.cost.count import count
 from pruneas.errors import InputError, NetworkError, PruneasError, RunError, StructureError
 from pruneas.files import replacing
-from pruneas.networks import examples
+from pruneas.networks import examples, provider
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.progress import Observer
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
+from pruneas.structure.masks import hold, initialise_masked, read_masks
 from pruneas.training import DataSource, EpochRecord, Outcome, Ranks, Recipe, evaluate, fit
 
 TELL_EVERY = 5.0
@@ -41,9 +44,10 @@ class Training:
 
     `removed`: blocks whose branches are taken out. `selections`: what channel selections take, where that is not the
     first channels. `initial`: weights to begin with, of the network as it is built;
-    without it they are fresh. `test`: read the test set afterwards, once. `weights`: where to leave the trained
-    weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was. `compile`:
-    as `fit` takes it.
+    without it they are fresh. `masks`: a file of masks that are held all along; fresh weights are drawn for what they
+    leave, given ones are set to zero elsewhere. `test`: read the test set afterwards, once. `weights`: where to leave
+    the trained weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
+    `compile`: as `fit` takes it.
     """
 
     structure: Structure
@@ -57,17 +61,41 @@ class Training:
     removed: tuple[str, ...] = ()
     selections: Mapping[str, Sequence[int]] = field(default_factory=dict)
     initial: Path | None = None
+    masks: Path | None = None
     test: bool = False
     weights: Path | None = None
     checkpoint: Path | None = None
     compile: str = "auto"
+
+    def identity(self, data: str) -> str:
+        """A hash of all that the trained weights depend on; `data` is the fingerprint of the images.
+
+        Two trainings with the same one, on a machine of the same kind, are one training: what is done with the weights
+        afterwards makes no difference to it.
+        """
+        parts = {
+            "network": str(self.structure.network),
+            "provider": provider(self.structure.network),
+            "structure": self.structure.fingerprint,
+            "widths": {name: self.widths[name] for name in sorted(self.widths)},
+            "removed": sorted(self.removed),
+            "selections": {name: list(map(int, self.selections[name])) for name in sorted(self.selections)},
+            "initial": None if self.initial is None else hashlib.sha256(self.initial.read_bytes()).hexdigest(),
+            "masks": None if self.masks is None else hashlib.sha256(self.masks.read_bytes()).hexdigest(),
+            "data": data,
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecord:
     """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on.
 
-    `notes` are sentences on what else than the recipe its numbers depend on: that memory ran out, or what was compiled.
+    `identity` is `Training.identity`, empty in records of before it was kept. `notes` are sentences on what else than
+    the recipe its numbers depend on: that memory ran out, or what was compiled.
     """
 
     widths: Mapping[str, int]
@@ -83,6 +111,7 @@ class TrainingRecord:
     images: int
     precision: str
     notes: tuple[str, ...] = ()
+    identity: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs], "widths": dict(self.widths)}
@@ -164,15 +193,27 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
     check_counts(network, training)
     if training.initial is not None:
         fit_to(network, read_weights(training.initial), str(training.initial))
+    keep_masked = hold({})
+    if training.masks is not None:
+        masks = read_masks(training.masks)
+        keep_masked = hold(masks)
+        if training.initial is None:
+            initialise_masked(network, masks, seed=training.seed)
+        keep_masked(network)
     data = training.data.load()
     reporter = Reporter(report, training.recipe, len(data.train))
+
+    def after_step(model: nn.Module) -> None:
+        keep_masked(model)
+        reporter.after_step(model)
+
     result = fit(
         network,
         data,
         training.recipe,
         seed=training.seed,
         device=training.device,
-        after_step=reporter.after_step,
+        after_step=after_step,
         after_epoch=reporter.after_epoch,
         checkpoint=training.checkpoint,
         compile=training.compile,
@@ -201,6 +242,7 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         images=result.images,
         precision=result.precision,
         notes=result.notes,
+        identity=training.identity(data.fingerprint),
     )
 
 

@@ -1,6 +1,7 @@
 """Runs functions in processes of their own, several at a time.
 
-A fresh process for every job gives its memory back, and one that is killed takes no other with it. Imports are paid
+A fresh process for every job gives its memory back, and one that is killed takes no other with it: the job is begun
+anew, as long as it gets further than before, or has not been killed too often. Imports are paid
 once: children are forked from a server that has torch loaded (where the platform can, else spawned). A job's arguments
 and results are pickled by value and travel over a pipe; nothing is shared.
 """
@@ -11,10 +12,11 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -26,6 +28,15 @@ from pruneas.errors import PruneasError
 PRELOADED = ["torch", "torchvision", "fvcore.nn", "sklearn.datasets"]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECONDS_TO_DIE = 5.0
+LIVES = 3
+"""How often a job may be killed, by a signal, without having got further than before."""
+MOST_LIVES = 30
+"""How often in all: messages also come as time goes by."""
+ATTEMPTS = 50
+SERVER_DIED = 255
+"""What multiprocessing says of every process whose fork server is gone."""
+PULSE = 1.0
+"""Seconds after which whoever runs jobs is heard, also while no job says anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +44,7 @@ class Job:
     """`function(report, **arguments)` is called in the child; what it gives to `report` reaches the parent at once.
 
     The function must be importable by name, from a module and not from a script or notebook; the arguments picklable.
+    It is called again where its process was killed; what it reports shows how far it got.
     """
 
     key: str
@@ -53,11 +65,18 @@ class Outcome:
     user_error: PruneasError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Child:
+    """A job's process. `messages`: how many it sent; `furthest`: the most that an earlier process of the job sent;
+    `lives`: how often it may still be killed without sending more; `deaths`: how often it was."""
+
     job: Job
     process: BaseProcess
     connection: Connection
+    messages: int = 0
+    furthest: int = 0
+    lives: int = LIVES
+    deaths: int = 0
 
 
 class Pool:
@@ -90,39 +109,76 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self._kill_all()
 
-    def run(self, jobs: Iterable[Job], on_message: Callable[[str, Any], None] | None = None) -> Iterator[Outcome]:
-        """Yields outcomes as jobs finish. `jobs` is read one by one as workers come free, so it may depend on outcomes.
+    def run(
+        self,
+        jobs: Iterable[Job | None],
+        on_message: Callable[[str, Any], None] | None = None,
+        pulse: Callable[[], Collection[str]] | None = None,
+    ) -> Iterator[Outcome]:
+        """Yields outcomes as jobs finish. `jobs` is read one by one as workers come free, so it may depend on outcomes;
+        where it yields None there is nothing to do now, and it is asked again after the next outcome or pulse.
 
-        `on_message(key, message)` is called here, in the parent, between outcomes. If it raises, or the caller stops
-        reading, every running job is killed.
+        `on_message(key, message)` is called here, in the parent, between outcomes. `pulse()` is called about every
+        second and returns the keys of jobs that are not wanted any more: they are killed and have no outcome. If either
+        raises, or the caller stops reading, every running job is killed.
         """
         waiting = iter(jobs)
         exhausted = False
         try:
             while True:
-                while not exhausted and len(self._children) < self._workers:
-                    job = next(waiting, None)
-                    if job is None:
+                idle = False
+                while not exhausted and not idle and len(self._children) < self._workers:
+                    try:
+                        job = next(waiting)
+                    except StopIteration:
                         exhausted = True
-                    elif isinstance(started := self._start(job), Outcome):
-                        yield started
                     else:
-                        self._children.append(started)
-                if not self._children:
+                        if job is None:
+                            idle = True
+                        elif isinstance(started := self._start(job), Outcome):
+                            yield started
+                        else:
+                            self._children.append(started)
+                if exhausted and not self._children:
                     return
                 # A child that dies closes its pipe; the sentinel says so where a grandchild keeps it open.
                 ready = wait(
-                    [thing for child in self._children for thing in (child.connection, child.process.sentinel)]
+                    [thing for child in self._children for thing in (child.connection, child.process.sentinel)],
+                    None if pulse is None and not idle else PULSE,
                 )
+                if pulse is not None:
+                    self._drop(pulse())
                 for child in list(self._children):
                     if child.connection in ready or child.process.sentinel in ready:
                         outcome = _receive(child, on_message)
                         if outcome is not None:
                             self._children.remove(child)
+                            was_killed = outcome.failure is not None and _was_killed(child)
                             _bury(child)
-                            yield outcome
+                            if was_killed and isinstance(again := self._revived(child), _Child):
+                                self._children.append(again)
+                            else:
+                                yield outcome
         finally:
             self._kill_all()
+
+    def _revived(self, dead: _Child) -> "_Child | Outcome | None":
+        """The job of a child that was killed, begun anew; None where that has been done often enough."""
+        lives = LIVES if dead.messages > dead.furthest else dead.lives - 1
+        if lives <= 0 or dead.deaths + 1 >= MOST_LIVES:
+            return None
+        child = self._start(dead.job)
+        if isinstance(child, _Child):
+            child.furthest, child.lives = max(dead.messages, dead.furthest), lives
+            child.deaths = dead.deaths + 1
+        return child
+
+    def _drop(self, keys: Collection[str]) -> None:
+        """Kill jobs that are not wanted any more."""
+        for child in [child for child in self._children if child.job.key in keys]:
+            self._children.remove(child)
+            child.process.kill()
+            _bury(child)
 
     def _start(self, job: Job) -> _Child | Outcome:
         try:
@@ -133,7 +189,14 @@ class Pool:
         process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
         # Interrupts are not shut out here, as this may wait seconds for the server; children ignore them as it does.
         with _bare_main(), _environment(self._threads):
-            process.start()
+            for attempt in range(ATTEMPTS):
+                try:
+                    process.start()
+                    break
+                except ConnectionError:  # the server has just been killed; a new one is begun once it is known
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+                    time.sleep(0.1)
         sender.close()  # the child has the only one now, so its death is the end of the pipe
         return _Child(job, process, receiver)
 
@@ -158,6 +221,7 @@ def _receive(child: _Child, on_message: Callable[[str, Any], None] | None) -> Ou
     except Exception as err:
         return Outcome(key=key, failure=f"its answer cannot be read: {_last_line(err)}")
     if kind == "message":
+        child.messages += 1
         if on_message is not None:
             on_message(key, content)
         return None
@@ -166,6 +230,15 @@ def _receive(child: _Child, on_message: Callable[[str, Any], None] | None) -> Ou
     if kind == "user error":
         return Outcome(key=key, user_error=content, failure=_last_line(content))
     return Outcome(key=key, failure=content)
+
+
+def _was_killed(child: _Child) -> bool:
+    """Whether a signal ended the process, or the server that it was forked from, which alone could say how it ends."""
+    code = child.process.exitcode
+    if code == SERVER_DIED and child.process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(child.process.pid, signal.SIGKILL)  # it may be well, and must not work beside its successor
+    return code is not None and (code < 0 or code == SERVER_DIED)
 
 
 def _bury(child: _Child) -> None:

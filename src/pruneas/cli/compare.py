@@ -1,0 +1,148 @@
+"""`pruneas compare`: pruning methods by the paper's arms, and what the differences are worth."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, sizes, view
+from pruneas.config import FLAGS, Space
+from pruneas.errors import SpaceError
+
+
+def compare(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A finished search: its architecture, generators, base network and images are taken."),
+    ] = None,
+    generators: Annotated[
+        str | None, typer.Option(help="Pruning methods, with commas: l1,slimming. \\[the space's, or the run's]")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="One or more, with commas: 0.5,0.3 or params=2.5M. \\[the space's, or the run's]")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each arm. \\[the space's, or the run's]")] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Of unpruned,fine-tuned,scratch-e,scratch-b,ticket,random; uniform always is there. \\[all]"),
+    ] = None,
+    bases: Annotated[
+        Literal["each", "once"] | None,
+        typer.Option(help="A base network for each seed, or one for all. \\[each; of a run once]"),
+    ] = None,
+    cap: Annotated[
+        float | None,
+        typer.Option(
+            help="scratch-b trains at most so many times the epochs; inf: no cap. \\[inf; from 64 pixels on 2]"
+        ),
+    ] = None,
+    transfer: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE|RUN", help="Architectures whose design is tried here, too. Repeatable."),
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE", help="Run the factories that --transfer's files name of it.", show_default=False
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="A shipped search space (pruneas spaces lists them) or a file. \\[digits]", show_default=False
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="pruneas:vgg16, torchvision:NAME, timm:NAME or package.module:factory.", rich_help_panel=DATA
+        ),
+    ] = None,
+    input: Annotated[str | None, typer.Option(help="The shape of one input: 3,32,32.", rich_help_panel=DATA)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the base.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", help="The comparison's folder. \\[runs/SPACE-compare-HASH, or RUN/comparison]", rich_help_panel=RUN
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Train what pruning methods give by the paper's arms, beside uniform scaling, and say what is noise.
+
+    The same command goes on with an interrupted comparison. More budgets, generators, arms and seeds add to what is
+    there, and trainings that other runs in the same folder have done are taken over.
+    """
+    machine = {"compute.device": device, "compute.workers": workers}
+    own: dict[str, Any] = {
+        "network.reference": network,
+        "network.input": None if input is None else sizes(input),
+        "network.weights": None if weights is None else str(weights),
+        "data.source": data,
+        "recipe.epochs": epochs,
+        "compute.seed": seed,
+    }
+    given = {key: value for key, value in {**machine, **own}.items() if value is not None}
+    if run is not None:
+        fixed = {"--space": space, **{FLAGS[key]: value for key, value in own.items()}}
+        if complaints := [
+            f"{flag}: must be left out: the run's own is taken" for flag, v in fixed.items() if v is not None
+        ]:
+            raise SpaceError(complaints)
+
+    from pruneas.run.compare import ARMS, of_run, of_space, transferred
+    from pruneas.run.compare import compare as run_compare
+
+    options: dict[str, Any] = {
+        "budgets": _listed(budget) or (),
+        "generators": _listed(generators),
+        "num_seeds": seeds,
+        "arms": _listed(arms) or ARMS,
+        "cap": cap,
+        **transferred(transfer or [], trust or ()),
+        **({} if bases is None else {"bases": bases}),
+    }
+    if run is None:
+        methods = {} if generators is None else {"generators.methods": list(dict.fromkeys(options["generators"]))}
+        chosen = Space.load("digits" if space is None else space, given | methods)
+        check_paths(chosen, given)
+        asked = of_space(chosen, **options)
+    else:
+        asked = of_run(run, given, **options)
+    command = shlex.join(["pruneas", *sys.argv[1:]])
+    with view(quiet) as observer:
+        result = run_compare(asked, folder=folder, download=download, command=command, observer=observer)
+    if as_json:
+        record = json.loads(result.record.to_json())
+        typer.echo(json.dumps({"folder": str(result.folder), **record}, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from pruneas.report.comparison_terminal import table
+
+    Console(highlight=False).print(table(result.record))
+    typer.echo(f"\ncomparison: {result.folder}")
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(","))

@@ -1,0 +1,197 @@
+"""The result of a comparison in a terminal: verdict, a table for each budget, the other questions, cost and compute.
+
+Eighty columns are enough, and nothing is said by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pruneas.report.comparison import ComparisonRecord, ContrastRecord, RowRecord, Word
+from pruneas.report.numbers import count, duration, percent, points, share
+
+SHOWN: Mapping[Word, str] = {
+    "better": "better",
+    "worse": "worse",
+    "no difference seen": "none seen",
+    "the same": "same nets",
+    "cannot be told": "unknown",
+}
+"""What a comparison shows, short enough for a column."""
+
+
+def table(record: ComparisonRecord) -> RenderableType:
+    """The whole result, to be printed by rich."""
+    verdict = Text("\n".join(record.verdict) or "Nothing was compared: there is one row alone.", style="bold")
+    return Group(
+        Panel(verdict, title="result", title_align="left", border_style="green"),
+        *_rows(record),
+        _caption(record),
+        "",
+        *_questions(record),
+        _architectures(record),
+        "",
+        _compute(record),
+        Text(
+            "own: the arm's training, mean of a seed; before: what it took to know the architecture, and the weights "
+            "where it inherits some (a generator's time is that for all budgets). FLOPs of training: three times those "
+            "of its images.",
+            style="dim",
+        ),
+        "",
+        *_widths(record),
+        _method(record),
+    )
+
+
+def _grid(*columns: str, words: int, least: int = 0) -> Table:
+    """A plain table; the first `words` columns hold words, the others numbers. `least`: width of the first one."""
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, column in enumerate(columns):
+        result.add_column(
+            column,
+            justify="left" if index < words else "right",
+            no_wrap=index > 0,
+            overflow="fold",
+            min_width=0 if index else least,
+        )
+    return result
+
+
+def _name(row: RowRecord) -> str:
+    return f"{row.name}{' (masks)' if row.masked else ''}"
+
+
+def _numbers(contrast: ContrastRecord | None) -> str:
+    if contrast is None or contrast.difference is None or contrast.interval is None:
+        return ""
+    low, high = contrast.interval
+    return f"{points(contrast.difference)} ({points(low)}, {points(high)})"
+
+
+def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
+    """A table for each budget, the unpruned network's first."""
+    longest = max(len(_name(row)) for row in record.rows)
+    for budget in dict.fromkeys(row.budget for row in record.rows):
+        grid = _grid(
+            "" if budget is None else f"{budget}", "arm", "accuracy, %", "vs uniform", "", words=5, least=longest
+        )
+        for row in record.rows:
+            if row.budget != budget:
+                continue
+            contrast = record.to_uniform(row.key)
+            shown = "" if contrast is None else SHOWN[contrast.word]
+            spread = "" if row.std is None else f" ± {percent(row.std)}"
+            cells = [row.arm, f"{percent(row.mean)}{spread}", _numbers(contrast), shown]
+            grid.add_row(Text(_name(row)), *cells, style="bold" if shown in ("better", "worse") else "")
+        yield grid
+        yield ""
+
+
+def _caption(record: ComparisonRecord) -> Text:
+    error = max(row.test_sampling_error for row in record.rows)
+    seeds = sorted({len(row.seeds) for row in record.rows})
+    lines = [
+        f"Accuracy: mean ± spread of {' or '.join(map(str, seeds))} seeds on {record.data.test} test images, read once",
+        f"a training; a test set of this size adds up to ± {percent(error)} by itself.",
+    ]
+    if record.pooled_std is not None:
+        lines.append(
+            f"vs uniform: points, with {100 * record.confidence:g} % intervals that hold for all rows at once (spread "
+            f"pooled over them: {percent(record.pooled_std)}; random widths apart, with a spread of their own), "
+            "against uniform trained the same way (fine-tuned: against Scratch-B)."
+        )
+    if (question := next((each for each in record.questions if each.name == "to uniform"), None)) is not None:
+        if question.smallest_detectable is not None:
+            lines.append(f"Differences below {percent(question.smallest_detectable)} points could not have been seen.")
+    return Text(" ".join(lines), style="dim")
+
+
+def _questions(record: ComparisonRecord) -> Iterator[RenderableType]:
+    """The questions beside that to uniform, each comparison a line."""
+    for question in record.questions:
+        if question.name in ("to uniform", "random to uniform"):
+            continue
+        grid = _grid(question.name, "points", "", words=3)
+        for each in record.contrasts:
+            if each.question == question.name:
+                row, control = record.row(each.row), record.row(each.control)
+                name = f"{_name(row)} at {row.budget}" + (f", {row.arm}" if row.name != control.name else "")
+                grid.add_row(Text(name), _numbers(each), SHOWN[each.word])
+        yield grid
+        least = question.smallest_detectable
+        seen = "" if least is None else f"; differences below {percent(least)} points could not have been seen"
+        yield Text(f"{question.text}{seen}", style="dim")
+        yield ""
+
+
+def _architectures(record: ComparisonRecord) -> Table:
+    result = _grid("architecture", "budget", "FLOPs", "of base", "params", words=2)
+    seen = set()
+    for row in record.rows:
+        if (key := (_name(row), row.budget)) not in seen:
+            seen.add(key)
+            cells = [row.budget or "", count(round(row.flops)), share(row.flops_share), count(round(row.params))]
+            result.add_row(Text(_name(row)), *cells)
+    return result
+
+
+def _compute(record: ComparisonRecord) -> Table:
+    result = _grid("compute", "arm", "epochs", "images", "own FLOPs", "time", "before", "time", words=2)
+    for row in record.rows:
+        least, most = min(row.epochs), max(row.epochs)
+        place = "" if row.budget is None else f", {row.budget}"
+        result.add_row(
+            Text(f"{_name(row)}{place}"),
+            row.arm,
+            str(least) if least == most else f"{least}-{most}",
+            count(round(row.own.images)),
+            count(round(row.own.flops)),
+            duration(row.own.seconds),
+            count(round(row.before.flops)) if row.before.flops else "",
+            duration(row.before.seconds) if row.before.flops else "",
+        )
+    return result
+
+
+def _widths(record: ComparisonRecord) -> Iterator[RenderableType]:
+    """Mean and spread of every group's width, where there are several base networks."""
+    for each in record.widths:
+        if each.std is None or not any(each.std.values()):
+            continue
+        cells = [
+            f"{name} {mean:.1f} ± {each.std[name]:.1f} of {record.base_widths[name]}"
+            for name, mean in each.mean.items()
+        ]
+        title = f"widths of {each.name} at {each.budget}, over {each.bases} base networks: "
+        yield Text.assemble((title, "bold"), "; ".join(cells))
+        yield ""
+
+
+def _method(record: ComparisonRecord) -> RenderableType:
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(overflow="fold")
+    data = record.data
+    lines = [
+        ("recipe", f"{record.epochs} epochs; seed {record.seed}"),
+        ("network", f"{record.network}, input {' x '.join(map(str, record.input))}"),
+        ("base", f"{count(record.base_flops)} FLOPs, {count(record.base_params)} params"),
+        ("images", f"{data.name}: {data.training} training, {data.validation} validation, {data.test} test"),
+        (
+            "trainings",
+            f"{record.num_trainings}, of which {record.num_reused} were done by other runs",
+        ),
+        ("time", f"{duration(record.seconds)} on {record.hardware}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+        ("command", record.command),
+        *(("note", note) for note in record.notes),
+    ]
+    for name, text in lines:
+        rows.add_row(name, Text(text))
+    return rows

@@ -1,0 +1,161 @@
+"""Searches at several budgets: one base network and one set of generators for all, and a run of its own for each.
+
+runs/<name>/
+  common/        the base network and what every method gives for each budget
+  <budget>/      a run like any other: to look at, to go on with, to export
+  front.json     accuracy against cost
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pruneas import interrupts
+from pruneas.architecture import Budget
+from pruneas.config import Finalists, Search, Space
+from pruneas.errors import RunError
+from pruneas.files import replacing, write_text
+from pruneas.progress import Observer
+from pruneas.report.front import FrontRecord
+from pruneas.run.folder import held, prepare, settings
+from pruneas.run.result import SearchResult, finished, load
+from pruneas.run.search import search
+
+COMMON, FRONT = "common", "front.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """Finished searches at several budgets, in the order in which they were asked for."""
+
+    folder: Path
+    front: FrontRecord
+    results: tuple[SearchResult, ...]
+
+
+def sweep(
+    space: Space,
+    budgets: Sequence[str],
+    *,
+    run: Path | None,
+    fresh: bool,
+    download: bool,
+    command: str,
+    observer: Observer,
+    storage: str | None = None,
+    lease: float | None = None,
+) -> SweepResult:
+    """Search at each of the budgets, or go on with it; the arguments are those of `run.search.search`.
+
+    Each budget has a study of its own. Raises BudgetError for a budget that cannot be met, before anything is trained.
+    """
+    asked = {folder_name(budget): budget for budget in map(Budget.parse, budgets)}
+    spaces = {name: space.model_copy(update={"budget": str(budget)}) for name, budget in asked.items()}
+    folder = run if run is not None else _default_folder(space, list(spaces.values()))
+    if not fresh:
+        known = [finished(folder / name, each) for name, each in spaces.items()]
+        if all(result is not None for result in known):
+            return _result(folder, [result for result in known if result is not None])
+    observer.stage("start", "loading torch", 0)
+
+    with interrupts.held_back():
+        from pruneas.cost.projection import limit
+        from pruneas.run.generation import Generation
+        from pruneas.run.ledger import Ledger
+        from pruneas.run.setting import Setting, check_givens
+        from pruneas.search.propose import Target
+        from pruneas.training import Pool
+
+    common = folder / COMMON
+    kept = space.model_copy(update={"budget": "1.0", "search": Search(), "finalists": Finalists()})
+    with held(common):
+        setting = Setting.of(kept, common, download, observer)
+        targets = {
+            name: Target(most=limit(setting.model, setting.legal, budget), quantity=budget.quantity)
+            for name, budget in asked.items()
+        }
+        prepare(common, kept, fresh=fresh)
+        facts = {"command": command, **setting.facts()}
+        check_givens(common, facts)
+        made = Generation(setting, targets, observer, needed=["uniform"])
+        ledger = Ledger(common / "run.json", facts, {"generators": made.images_left()}, observer)
+        with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
+            made.run(pool, ledger)
+        ledger.save()
+        results: list[SearchResult] = []
+        for name, each in spaces.items():
+            observer.note(f"budget {each.budget}")
+
+            def adopt(generation: Generation, target: str = name) -> None:
+                generation.adopt(made, target)
+                for before in results:  # the base network is trained and tested once for all
+                    _copy_base_tests(before, generation.s.folder)
+
+            results.append(
+                search(
+                    each,
+                    run=folder / name,
+                    fresh=fresh,
+                    download=download,
+                    command=command,
+                    observer=observer,
+                    storage=storage,
+                    lease=lease,
+                    adopt=adopt,
+                )
+            )
+    return _result(folder, results)
+
+
+def load_sweep(folder: Path) -> SweepResult:
+    """A finished sweep. Raises RunError where there is none."""
+    try:
+        front = FrontRecord.from_json((folder / FRONT).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RunError(
+            f"{folder / FRONT}: cannot be read: {error}; give the search's command again: it is made anew from the "
+            "runs beside it"
+        ) from error
+    results = tuple(load(folder / folder_name(Budget.parse(point.budget))) for point in front.points)
+    return SweepResult(folder=folder, front=front, results=results)
+
+
+def is_sweep(folder: Path) -> bool:
+    return (folder / FRONT).is_file()
+
+
+def folder_name(budget: Budget) -> str:
+    return str(budget).replace("=", "-")
+
+
+def _result(folder: Path, results: Sequence[SearchResult]) -> SweepResult:
+    front = FrontRecord.of([result.record for result in results])
+    write_text(folder / FRONT, front.to_json() + "\n")
+    return SweepResult(folder=folder, front=front, results=tuple(results))
+
+
+def _default_folder(space: Space, spaces: Sequence[Space]) -> Path:
+    fixed = [{k: v for k, v in settings(each).items() if k != "search.trials"} for each in spaces]
+    digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:8]
+    budgets = "_".join(folder_name(Budget.parse(each.budget)) for each in spaces)
+    return Path("runs") / f"{space.name}-{budgets}-{digest}"
+
+
+def _copy_base_tests(result: SearchResult, folder: Path) -> None:
+    base = result.record.by_role("base")
+    assert base is not None
+    for seed in base.seeds:
+        for path in (result.folder / "test").glob(f"*-{seed}.json"):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["flops"] != base.flops or record["params"] != base.params:
+                continue
+            for file in (path.with_suffix(".safetensors"), path):  # the record last: it says that all is there
+                copy = folder / "test" / file.name
+                if file.exists() and not copy.exists():
+                    with replacing(copy) as temporary:
+                        shutil.copyfile(file, temporary)

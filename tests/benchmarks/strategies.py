@@ -1,0 +1,243 @@
+"""Samplers and parametrisations on the width table: how far from the best network a search of 60 trials ends.
+
+    python -m tests.benchmarks.strategies            # all of them, 30 seeds each; print, write results/strategies.json
+    python -m tests.benchmarks.strategies --table FILE --out FILE
+
+A search is the one of `pruneas search`: the anchors first, then what the sampler proposes; what was trained before does
+not count. A proposal's shape is scaled to the budget and snapped to the nearest network of the table inside of it, by
+distances of logarithms of widths. A trial tells minus the log-loss of one of the three seeds, drawn for each network.
+At the end the best TOP trials are trained with all seeds, as finalists are, and the best mean is what was found. Its
+*regret*: its mean log-loss minus that of the best network inside the budget.
+
+Anchors: uniform scaling, and two shapes drawn by hand, falling and rising with depth by a factor of two a stage.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+import torch
+from optuna.samplers import BaseSampler
+from rich.console import Console
+from rich.table import Table as Rows
+from scipy import stats
+
+from pruneas.architecture import Input, Reference
+from pruneas.catalogue import SAMPLERS, TIES, Tie
+from pruneas.cost.model import CostModel
+from pruneas.cost.widths import LegalWidths, WidthRules
+from pruneas.generators.stages import group_stages
+from pruneas.networks import make
+from pruneas.run.machine import hardware, versions
+from pruneas.search.parameters import Parametrisation
+from pruneas.search.samplers import sampler_for
+from pruneas.search.worker import COPIES_IN_A_ROW
+from pruneas.structure.build import structure_of
+from tests.benchmarks.width_table import COMBINATIONS, FILE, SEEDS, WIDTHS, Table
+
+RESULT = Path(__file__).parent / "results" / "strategies.json"
+NETWORK = "tests.benchmarks.width_table.network:plain"
+BUDGET = 0.2
+"""Of the widest network's FLOPs."""
+TRIALS, SEARCHES, TOP, CHECKS = 60, 30, 5, (20, 40, 60)
+"""Trials of a search; searches of a strategy, each with a seed of its own; finalists; after how many trials to look."""
+CONFIDENCE = 0.95
+TPE_DEFAULT = "tpe, Optuna's settings"
+DEFAULT = ("gp", "group")
+"""What `pruneas search` does unless told otherwise; a test holds it equal to the space's defaults."""
+
+Sampler = Callable[[int, int], BaseSampler]
+"""The sampler of a trial: run seed, trial's number."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Networks of the table inside the budget: logarithms of widths (networks, 5), log-losses (networks, 3)."""
+
+    model: CostModel
+    legal: LegalWidths
+    stages: Mapping[str, int]
+    logs: npt.NDArray[np.float64]
+    losses: npt.NDArray[np.float64]
+    most: int
+
+    @classmethod
+    def of(cls, losses: npt.NDArray[np.floating]) -> "Problem":
+        reference = Reference.parse(NETWORK)
+        network = make(reference)
+        structure = structure_of(network, reference, (Input((1, 8, 8)),))
+        model = CostModel.of(structure, network)
+        widths = np.array(COMBINATIONS)
+        most = int(BUDGET * model.base.flops)
+        inside = model.flops(widths) <= most
+        return cls(
+            model=model,
+            legal=LegalWidths.of(structure, WidthRules(minimum=min(WIDTHS) / max(WIDTHS))),
+            stages=group_stages(structure),
+            logs=np.log(widths[inside]),
+            losses=losses[inside].astype(np.float64),
+            most=most,
+        )
+
+    def snapped(self, shape: npt.NDArray[np.float64]) -> int:
+        """The network nearest to this shape at the budget."""
+        low, high = 1e-3, 1e3
+        for _ in range(60):
+            scale = (low * high) ** 0.5
+            widths = np.clip(scale * shape, min(WIDTHS), max(WIDTHS))
+            low, high = (scale, high) if self._flops(widths) <= self.most else (low, scale)
+        wanted = np.log(np.clip(low * shape, min(WIDTHS), max(WIDTHS)))
+        return int(((self.logs - wanted) ** 2).sum(axis=1).argmin())
+
+    def _flops(self, widths: npt.NDArray[np.float64]) -> float:
+        """The cost of widths that are no integers: the same polynomial."""
+        polynomial = self.model.flops
+        sizes = widths @ polynomial.coefficients.T + polynomial.constants
+        return float((sizes[polynomial.a] * sizes[polynomial.b]) @ polynomial.factors)
+
+    def anchors(self) -> dict[str, npt.NDArray[np.int64]]:
+        depth = np.array([self.stages[group] for group in self.model.groups])
+        shapes = {"uniform": np.ones(5), "falling": 2.0**-depth, "rising": 2.0**depth}
+        return {
+            name: np.exp(self.logs[self.snapped(shape * max(WIDTHS))]).round().astype(np.int64)
+            for name, shape in shapes.items()
+        }
+
+    def regret(self, network: int) -> float:
+        means = self.losses.mean(axis=1)
+        return float(means[network] - means.min())
+
+
+def search(problem: Problem, sampler: Sampler, tie: Tie, seed: int) -> list[float]:
+    """The regret of what a search has found after each of CHECKS trials."""
+    anchors = problem.anchors()
+    parametrisation = Parametrisation.around(anchors, problem.model, problem.legal, tie=tie, stages=problem.stages)
+    drawn = np.random.default_rng(seed).integers(SEEDS, size=len(problem.losses))
+    study = optuna.create_study(direction="maximize")
+    for widths in anchors.values():
+        study.enqueue_trial(parametrisation.encode(widths))
+    exact = [problem.snapped(widths.astype(np.float64)) for widths in anchors.values()]
+    trained: dict[int, float] = {}
+    found: list[float] = []
+    number = copies = 0
+    while len(trained) < TRIALS and copies < COPIES_IN_A_ROW:
+        study.sampler = sampler(seed, number)
+        trial = study.ask()
+        parameters = {
+            name: trial.suggest_float(name, limits.low, limits.high, log=limits.log)
+            for name, limits in parametrisation.ranges.items()
+        }
+        network = exact[number] if number < len(exact) else problem.snapped(parametrisation.decode(parameters))
+        copies = copies + 1 if network in trained else 0
+        trained[network] = -float(problem.losses[network, drawn[network]])
+        study.tell(trial, trained[network])
+        if not copies and len(trained) in CHECKS:
+            found.append(_chosen(problem, trained))
+        number += 1
+    return found + [_chosen(problem, trained)] * (len(CHECKS) - len(found))  # nothing new is proposed any more
+
+
+def _chosen(problem: Problem, trained: Mapping[int, float]) -> float:
+    finalists = sorted(trained, key=lambda network: -trained[network])[:TOP]
+    return problem.regret(min(finalists, key=lambda network: problem.losses[network].mean()))
+
+
+def strategies(num_anchors: int) -> dict[str, tuple[Sampler, Tie]]:
+    """Every sampler with every tie, and TPE as Optuna sets it up."""
+
+    def ours(name: str) -> Sampler:
+        return lambda seed, number: sampler_for(name, seed, number, num_anchors)
+
+    named: dict[str, tuple[Sampler, Tie]] = {f"{name}, {tie}": (ours(name), tie) for name in SAMPLERS for tie in TIES}
+    defaults: dict[int, BaseSampler] = {}  # one sampler for a whole search, as Optuna is used
+    named[TPE_DEFAULT] = (
+        lambda seed, number: defaults.setdefault(seed, optuna.samplers.TPESampler(seed=seed)), "group"
+    )  # fmt: skip
+    return named
+
+
+def summary(regrets: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+    """Mean regret after TRIALS trials with its interval, and the mean difference to TPE's default, paired by seed.
+
+    `regrets`: (searches,) by strategy. Intervals are Student's, of CONFIDENCE.
+    """
+    rows = {}
+    for name, values in regrets.items():
+        half = _half(values)
+        difference = values - regrets[TPE_DEFAULT]
+        rows[name] = {
+            "regret": float(values.mean()),
+            "low": float(values.mean() - half),
+            "high": float(values.mean() + half),
+            "of_random": float(values.mean() / regrets["random, group"].mean()),
+            "minus_tpe": float(difference.mean()),
+            "minus_tpe_half": _half(difference),
+        }
+    return rows
+
+
+def _half(values: npt.NDArray[np.float64]) -> float:
+    """Half of the interval of a mean."""
+    factor = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return factor * float(values.std(ddof=1)) / len(values) ** 0.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=FILE)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    problem = Problem.of(Table.complete(arguments.table).losses)
+    measured = {name: [] for name in strategies(0)}
+    began = time.perf_counter()
+    for name in measured:
+        for seed in range(SEARCHES):
+            sampler, tie = strategies(len(problem.anchors()))[name]
+            measured[name].append(search(problem, sampler, tie, seed))
+        print(f"{name}: {np.mean(measured[name], axis=0).round(4).tolist()}", flush=True)
+    result = {
+        "budget": BUDGET,
+        "networks": len(problem.losses),
+        "best": float(problem.losses.mean(axis=1).min()),
+        "median": float(np.median(problem.losses.mean(axis=1))),
+        "anchors": {name: widths.tolist() for name, widths in problem.anchors().items()},
+        "trials": TRIALS,
+        "searches": SEARCHES,
+        "checks": CHECKS,
+        "strategies": summary({name: np.array(values)[:, -1] for name, values in measured.items()}),
+        "course": {name: np.mean(values, axis=0).round(5).tolist() for name, values in measured.items()},
+        "seconds": time.perf_counter() - began,
+        "hardware": hardware("cpu", workers=1, threads=1),
+        "versions": versions(),
+    }
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    show(result)
+
+
+def show(result: Mapping) -> None:
+    table = Rows(title=f"regret after {result['trials']} trials, {result['searches']} searches each")
+    for column in ("strategy", *(f"after {check}" for check in result["checks"]), "interval", "of random", "minus TPE"):
+        table.add_column(column)
+    for name, row in sorted(result["strategies"].items(), key=lambda item: item[1]["regret"]):
+        table.add_row(
+            name,
+            *(f"{value:.4f}" for value in result["course"][name]),
+            f"{row['low']:.4f} to {row['high']:.4f}",
+            f"{row['of_random']:.2f}",
+            f"{row['minus_tpe']:+.4f} ± {row['minus_tpe_half']:.4f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Comparisons as values, and how a terminal shows them."""
+
+import dataclasses
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from pruneas.report.comparison import ComparisonRecord
+from pruneas.report.comparison_terminal import table
+from tests.benchmarks.tables import comparison_table
+from tests.report.comparisons import made_up_comparison, row
+
+
+def printed(record, width=80):
+    console = Console(file=io.StringIO(), width=width, _environ={"TERM": "dumb"})
+    console.print(table(record))
+    return console.file.getvalue()
+
+
+def test_a_comparison_goes_through_json_unchanged():
+    record = made_up_comparison()
+    again = ComparisonRecord.from_json(record.to_json())
+    assert again == record
+    written = json.loads(record.to_json())["rows"][1]
+    assert written["mean"] == pytest.approx(record.rows[1].mean) and written["std"] == record.rows[1].std
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"schema": 9}, "schema: must be 1"),
+        ({"rows": 3}, "comparison.rows: must be a list"),
+        ({"freedom": "many"}, "comparison.freedom: must be int"),
+        ({"surplus": 1}, "surplus: not a field"),
+        ({"rows": []}, "every row that is named must be there"),
+    ],
+)
+def test_what_is_no_comparison_is_refused_with_its_place(change, complaint):
+    data = json.loads(made_up_comparison().to_json())
+    with pytest.raises(ValueError, match=complaint):
+        ComparisonRecord.from_json(json.dumps(data | change))
+
+
+def test_rows_have_keys_of_their_own_and_as_many_accuracies_as_seeds():
+    record = made_up_comparison()
+    with pytest.raises(ValueError, match="different keys"):
+        dataclasses.replace(record, rows=(*record.rows, record.rows[0]))
+    with pytest.raises(ValueError, match="as many accuracies"):
+        dataclasses.replace(record.rows[0], seeds=(1,))
+
+
+def test_the_terminal_shows_every_row_with_what_it_shows_in_eighty_columns():
+    record = made_up_comparison()
+    text = printed(record)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "…" not in text
+    assert re.search(r"l1 +scratch-b +93\.00 ± 0\.10 +\+2\.00 \(.*\) +better", text)
+    for words in (
+        "better",
+        "none seen",
+        "same nets",
+        "unknown",
+        "[bracketed] note",
+        "Differences below",
+        "before",
+    ):
+        assert words in text, text
+
+
+def test_the_readmes_table_has_a_line_for_every_row():
+    record = made_up_comparison()
+    lines = comparison_table(record).splitlines()
+    assert sum(line.startswith("| ") for line in lines) == 1 + len(record.rows)
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "| 0.5 | l1 | scratch-b | 1.00 M, 50.0% | 10 k | 93.00 ± 0.10 (92.9 93.0 93.1) | **+2.00 (" in "\n".join(
+        lines
+    )
+    assert any(line.startswith("- l1 at 0.5, scratch-b: better than l1 at 0.5, fine-tuned") for line in lines)
+
+
+def test_one_row_alone_is_shown_too():
+    record = made_up_comparison([row("uniform", "scratch-e", [0.9])])
+    assert "Nothing was compared" in printed(record)
+    assert ComparisonRecord.from_json(record.to_json()) == record

@@ -1,0 +1,75 @@
+"""What a worker checks before it works; whole workers are in test_workers.py."""
+
+import json
+
+import optuna
+import pytest
+
+from pruneas.errors import ArchitectureError, DataError, RunError
+from pruneas.progress import Silent
+from pruneas.run.joining import work
+from pruneas.run.place import place_of
+from pruneas.search.records import PLAN
+from pruneas.search.storage import connect
+from pruneas.search.worker import OVER
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return finished.copied(tmp_path).folder
+
+
+def joined(run, changes, target=None, **more):
+    """What a worker makes of the run's plan with changes in it, as if the search went on."""
+    storage = connect(place_of(str(run))[0])
+    study = optuna.load_study(study_name="pruneas", storage=storage)
+    study.set_user_attr(PLAN, {**study.user_attrs[PLAN], **changes})
+    study.set_user_attr(OVER, False)
+    storage.engine.dispose()
+    return work(target or str(run), observer=Silent(), **more)
+
+
+def test_a_search_that_is_over_is_left_at_once(run):
+    assert joined(run, {}) == ["pruneas"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"data": "0" * 32}, DataError, r"data 'digits': must be the images that the run was begun with \(0{32}\)"),
+        ({"limit": 1}, RunError, "is another one here than where the run was begun; install the same versions"),
+        ({"structure": "0"}, RunError, "is another one here than where the run was begun"),
+        ({"schema": 99}, RunError, "was begun by another version of pruneas"),
+        ({"space": "no = 1"}, RunError, "its settings cannot be read"),
+    ],
+)
+def test_a_worker_of_other_images_versions_or_networks_is_told(run, changes, error, text):
+    with pytest.raises(error, match=text):
+        joined(run, changes)
+
+
+def test_a_storage_s_network_is_trusted_no_more_than_an_architecture_file_s(run):
+    space = (run / "space.toml").read_text().replace('reference = "pruneas:vgg', 'reference = "strangers:vgg')
+    space = space.replace("reference = 'pruneas:vgg", "reference = 'strangers:vgg")
+    assert "strangers:" in space
+    url = f"sqlite:///{run / 'study.db'}"
+    with pytest.raises(ArchitectureError, match="--trust strangers"):
+        joined(run, {"space": space}, target=url)
+    with pytest.raises(Exception, match="strangers") as told:
+        joined(run, {"space": space}, target=url, trust=["strangers"])
+    assert "--trust" not in str(told.value)  # it is looked for, and is not there
+
+
+def test_a_study_that_is_not_there_is_told(run):
+    with pytest.raises(RunError, match="holds no search called 'another'"):
+        work(f"sqlite:///{run / 'study.db'}", study="another", observer=Silent())
+
+
+def test_a_run_names_its_storage_without_the_password(run):
+    known = json.loads((run / "run.json").read_text())
+    known |= {"storage": "postgresql://ann@host/studies", "study": "tiny-0.5-12345678"}
+    (run / "run.json").write_text(json.dumps(known))
+    url, study = place_of(str(run))
+    assert (url.drivername, url.username, url.password, url.database, study) == (
+        "postgresql+psycopg", "ann", None, "studies", "tiny-0.5-12345678"
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Searches at several budgets in one command."""
+
+import json
+
+import pytest
+
+from pruneas.report.front import FrontRecord
+from pruneas.report.records import ResultRecord
+from pruneas.search.records import read_trials
+from tests.tiny import pruneas as cli
+from tests.tiny import space_file
+
+SWEEP = ["search", "--space", "tiny.toml", "--budgets", "0.3,0.6", "--run", "sweep", "--trials", "4"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    space_file(folder)
+    found = cli(*SWEEP, cwd=folder)
+    assert found.returncode == 0, found.stderr
+    return folder, found
+
+
+def test_there_is_a_run_a_budget_and_one_base_network_and_set_of_generators(swept):
+    folder, found = swept
+    common, runs = folder / "sweep" / "common", [folder / "sweep" / name for name in ("0.3", "0.6")]
+    for run in runs:
+        record = ResultRecord.from_json((run / "result.json").read_text())
+        assert record.budget == run.name
+        assert len(read_trials(run)) >= 4
+        assert (run / "study.db").exists()
+        assert all(arm.flops <= record.limit for arm in record.arms if arm.role != "base")
+        for method in ("uniform", "l1"):
+            own = json.loads((run / "generators" / f"{method}.json").read_text())
+            assert own == json.loads((common / "generators" / f"{method}@{run.name}.json").read_text())
+    bases = [(run / "base" / "weights.safetensors").read_bytes() for run in (common, *runs)]
+    assert bases[0] == bases[1] == bases[2]
+    assert found.stderr.count("base network") == 1, "trained once"
+    arms = [ResultRecord.from_json((run / "result.json").read_text()).by_role("base") for run in runs]
+    assert arms[0] == arms[1], "tested once"
+
+
+def test_the_front_is_in_the_result_and_the_report(swept):
+    folder, found = swept
+    front = FrontRecord.from_json((folder / "sweep" / "front.json").read_text())
+    assert [point.budget for point in front.points] == ["0.3", "0.6"]
+    assert front.points[0].flops < front.points[1].flops < front.base_flops
+    assert "sweep" in found.stdout.splitlines()[-1]
+    again = cli("report", "sweep", cwd=folder)
+    assert again.stdout == found.stdout
+    data = json.loads(cli("report", "sweep", "--json", cwd=folder).stdout)
+    assert [point["budget"] for point in data["front"]["points"]] == ["0.3", "0.6"]
+    assert [result["budget"] for result in data["results"]] == ["0.3", "0.6"]
+
+
+@pytest.mark.slow
+def test_the_same_command_again_prints_the_finished_front_and_more_trials_extend_it(swept):
+    folder, found = swept
+    assert cli(*SWEEP, cwd=folder).stdout == found.stdout
+    more = cli(*SWEEP[:-1], "5", cwd=folder)
+    assert more.returncode == 0, more.stderr
+    assert "base network" not in more.stderr
+
+
+@pytest.mark.parametrize(
+    ("budgets", "complaint"),
+    [
+        (["--budgets", "0.3,7"], "--budgets: budget '7': must be a share"),
+        (["--budgets", "0.3,0.30"], "--budgets: must name each budget once, got '0.30' more than once"),
+        (["--budgets", "0.3", "--budget", "0.5"], "--budgets: must not be given beside --budget"),
+        (["--budgets", "0.3,20FLOPs"], "budget 20FLOPs cannot be met"),
+    ],
+)
+def test_wrong_budgets_are_refused_before_anything_is_trained(tmp_path, budgets, complaint):
+    space_file(tmp_path)
+    found = cli("search", "--space", "tiny.toml", *budgets, cwd=tmp_path)
+    assert found.returncode == 2
+    assert complaint in found.stderr
+    assert not list(tmp_path.glob("runs/*/*/base/*"))

@@ -1,0 +1,242 @@
+"""Several processes on one search, played by threads; whole processes are in tests/run/test_workers.py."""
+
+import threading
+import time
+
+import optuna
+import pytest
+
+from pruneas.errors import RunError
+from pruneas.progress import Silent
+from pruneas.search.records import PLAN, num_trained, read_trials
+from pruneas.search.storage import address, connect
+from pruneas.search.worker import ASKING, RUN, Place, join, lead
+from tests.tiny import FakePool, led
+
+
+class Slow(FakePool):
+    """Each training takes a while; at the `asleep_at`th one this machine sleeps, with all its processes."""
+
+    def __init__(self, seconds=0.05, *, asleep_at=None, asleep=0.0, **more):
+        super().__init__(**more)
+        self.seconds, self.asleep_at, self.asleep = seconds, asleep_at, asleep
+
+    def run(self, jobs, on_message=None, pulse=None):
+        for outcome in super().run(jobs, on_message, pulse):
+            time.sleep(self.asleep if self.num_trained == self.asleep_at else self.seconds)
+            yield outcome
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Team:
+    """A leader and those who join, each in a thread; `ended()` gives the leader's trials."""
+
+    def __init__(self, givens, storage, tmp_path, *, lease=30.0, **changes):
+        self.search = givens.search(tmp_path / "run", **changes)
+        self.place = Place(url=address(storage), study="a study", lease=lease)
+        self.threads, self.found, self.errors = [], {}, []
+
+    def begin(self, name, work):
+        def kept():
+            try:
+                self.found[name] = work()
+            except BaseException as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=kept)
+        self.threads.append(thread)
+        thread.start()
+
+    def lead(self, pool, observer=None):
+        self.begin(
+            "leader",
+            lambda: lead(self.search, self.place, {"schema": 1}, pool, observer or Silent(), lambda images: None),
+        )
+
+    def join(self, name, pool, observer=None):
+        def work():
+            storage = connect(self.place.url)
+            while PLAN not in {
+                key for each in optuna.get_all_study_summaries(storage) for key in each.user_attrs
+            }:  # the leader is about to
+                time.sleep(0.05)
+            try:
+                return join(self.search, self.place, storage, pool, observer or Silent(), lambda images: None)
+            finally:
+                storage.engine.dispose()
+
+        self.begin(name, work)
+
+    def ended(self):
+        for thread in self.threads:
+            thread.join(120)
+        assert self.errors == []
+        assert all(found == self.found["leader"] for found in self.found.values())
+        return self.found["leader"]
+
+
+def test_those_who_join_share_the_trials_and_each_is_trained_once(givens, storage, tmp_path):
+    team = Team(givens, storage, tmp_path, num_trials=7, workers=1)
+    pools = [Slow(), Slow(), Slow()]
+    team.lead(pools[0])
+    team.join("ann", pools[1])
+    team.join("ben", pools[2])
+    found = team.ended()
+    assert [record.number for record in found] == list(range(len(found)))
+    assert num_trained(found) == 7 == sum(pool.num_trained for pool in pools)
+    assert sum(pool.num_trained > 0 for pool in pools) >= 2
+    assert len({tuple(r.widths.values()) for r in found if r.copied_from is None}) == 7
+    assert read_trials(tmp_path / "run") == found
+
+
+def test_a_trial_of_one_who_slept_is_another_s_and_counted_once(givens, storage, tmp_path):
+    team = Team(givens, storage, tmp_path, num_trials=6, workers=1, lease=1.0)
+    sleeper, notes = Slow(asleep_at=1, asleep=4.0), Notes()
+    awake = Slow(0.2)
+    team.lead(awake)
+    team.join("sleeper", sleeper, notes)
+    found = team.ended()
+    assert num_trained(found) == 6
+    assert awake.num_trained + sleeper.num_trained == 7
+    assert [note for note in notes.notes if "another has taken it over" in note]
+
+
+def test_who_joins_and_dies_leaves_its_trial_to_the_others(givens, storage, tmp_path):
+    team = Team(givens, storage, tmp_path, num_trials=5, workers=1, lease=1.0)
+    team.lead(Slow(0.1))
+    team.join("mortal", Slow(0.1, crash_after=1))
+    for thread in team.threads:
+        thread.join(120)
+    assert [type(error) for error in team.errors] == [KeyboardInterrupt]
+    assert num_trained(team.found["leader"]) == 5
+
+
+def test_without_the_leader_those_who_joined_end_the_search_and_it_takes_their_results(givens, storage, tmp_path):
+    search = givens.search(tmp_path / "run", num_trials=6, workers=1)
+    place = Place(url=address(storage), study="a study")
+    arguments = place, {"schema": 1}
+    with pytest.raises(KeyboardInterrupt):
+        lead(search, *arguments, FakePool(crash_after=2), Silent(), lambda images: None)
+    opened = connect(place.url)
+    found = join(search, place, opened, FakePool(), Silent(), lambda images: None)
+    opened.engine.dispose()
+    assert num_trained(found) == 6
+    assert len(read_trials(tmp_path / "run")) == 2
+    pool, images = FakePool(), []
+    assert lead(search, *arguments, pool, Silent(), images.append) == found == read_trials(tmp_path / "run")
+    assert pool.num_trained == 0
+    assert sum(images) == 4
+
+
+def test_a_second_leader_is_told_of_the_first(givens, storage, tmp_path):
+    team = Team(givens, storage, tmp_path, num_trials=4)
+    notes = Notes()
+    ready, go_on = threading.Event(), threading.Event()
+
+    class Waiting(FakePool):
+        def run(self, *arguments):
+            for outcome in super().run(*arguments):
+                ready.set()
+                go_on.wait(60)
+                yield outcome
+
+    team.lead(Waiting(), notes)
+    assert ready.wait(60)
+    elsewhere = givens.search(tmp_path / "elsewhere", num_trials=4)
+    with pytest.raises(
+        RunError, match=r"'a study' in .*: .*/run leads this search \(process \d+\); join it with"
+    ) as told:
+        lead(elsewhere, team.place, {}, FakePool(), Silent(), lambda images: None)
+    go_on.set()
+    assert "sesame" not in str(told.value)
+    found = team.ended()
+    # The first has ended: whoever leads now has all its trials.
+    assert lead(elsewhere, team.place, {}, FakePool(crash_after=0), Silent(), lambda images: None) == found
+
+
+def test_a_leader_that_slept_while_another_took_over_stops(givens, storage, tmp_path):
+    search = givens.search(tmp_path / "run", num_trials=6, workers=1)
+    place = Place(url=address(storage), study="a study", lease=1.0)
+
+    class Taken(FakePool):
+        """At the third training another leader comes, as this one has been asleep for long."""
+
+        def run(self, jobs, on_message=None, pulse=None):
+            for outcome in super().run(jobs, on_message, pulse):
+                if self.num_trained == 3:
+                    time.sleep(1.5)
+                    other = place.leases(connect(place.url).engine, "elsewhere")
+                    assert other.claim(RUN)
+                    other.engine.dispose()
+                yield outcome
+
+    with pytest.raises(RunError, match=r"did not answer for more than 1 s, and another one leads the search now"):
+        lead(search, place, {}, Taken(), Silent(), lambda images: None)
+    assert [record.number for record in read_trials(tmp_path / "run")] == [0, 1, 2]
+
+
+def test_fresh_forgets_the_study(givens, storage, tmp_path):
+    place = Place(url=address(storage), study="a study")
+    first = lead(givens.search(tmp_path / "a", num_trials=3), place, {}, FakePool(), Silent(), lambda images: None)
+    pool = FakePool()
+    search = givens.search(tmp_path / "b", num_trials=3)
+    assert lead(search, place, {}, pool, Silent(), lambda images: None, fresh=True) == first
+    assert pool.num_trained == num_trained(first)
+
+
+def test_a_study_that_was_deleted_meanwhile_is_told(givens, storage, tmp_path):
+    search = givens.search(tmp_path / "run", num_trials=6)
+    place = Place(url=address(storage), study="a study")
+
+    class Deleting(FakePool):
+        def run(self, *arguments):
+            for outcome in super().run(*arguments):
+                if self.num_trained == 3:
+                    optuna.delete_study(study_name="a study", storage=connect(place.url))
+                yield outcome
+
+    with pytest.raises(RunError, match="'a study': was deleted while it was worked on; give the command again"):
+        lead(search, place, {}, Deleting(), Silent(), lambda images: None)
+    pool = FakePool()
+    found = lead(search, place, {}, pool, Silent(), lambda images: None)
+    assert num_trained(found) == 6
+    assert pool.num_trained < 6
+
+
+def test_a_run_goes_on_elsewhere_from_its_folder_alone(givens, tmp_path, postgres_server):
+    """Its proposals were asked for as workers came free: asking again, in batches, would not repeat them."""
+    team = Team(givens, postgres_server.database(), tmp_path, num_trials=8, workers=1, sampler="tpe")
+    team.lead(Slow())
+    team.join("ann", Slow())
+    found = team.ended()
+    copied = {record.copied_from for record in found}
+    lost = [record.number for record in found if record.copied_from is None and record.number not in copied][3:5]
+    for number in lost:
+        (tmp_path / "run" / "trials" / f"{number:05}.json").unlink()
+    pool = FakePool()
+    again = led(givens.search(tmp_path / "run", num_trials=8, workers=2, sampler="tpe"), pool)
+    assert num_trained(again) == 8
+    assert pool.num_trained <= 2
+    kept = [record for record in found if record.number not in lost]
+    assert [record for record in again if record in kept] == kept
+
+
+def test_who_dies_while_asking_is_followed_by_whoever_asks_next(givens, storage, tmp_path):
+    search = givens.search(tmp_path / "run", num_trials=4, workers=1)
+    place = Place(url=address(storage), study="a study", lease=1.0)
+    engine = connect(place.url).engine
+    dead = place.leases(engine, "dead")
+    dead.create()
+    dead.claim(ASKING)
+    began = time.monotonic()
+    found = lead(search, place, {}, FakePool(), Silent(), lambda images: None)
+    engine.dispose()
+    assert num_trained(found) == 4
+    assert time.monotonic() - began > 0.9
