@@ -53,7 +53,7 @@ def test_json_is_alone_on_stdout_whatever_the_network_prints(tmp_path, monkeypat
         (["tests.nets:Chain", "--input", "3x"], "pruneas: input '3x': must be the sizes of one input"),
         (["tests.nets:Chain", "--input", "4x11x13"], "pruneas: network tests.nets:Chain at input 4x11x13: the network"),
         (["tests.nets:Chain", "--input", "3x11x13", "--input", "5"],
-         "pruneas: network tests.nets:Chain at input 3x11x13, 5: the network cannot be traced: TypeError"),
+         "pruneas: network tests.nets:Chain at input 3x11x13, 5: its forward(x) must take as many arguments"),
         (["nowhere.json"], "pruneas: nowhere.json: there is no such file"),
     ],
 )  # fmt: skip

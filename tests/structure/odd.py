@@ -7,6 +7,7 @@ refused, `fixed` parameters some of whose indices no group holds; both with a pa
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -448,6 +449,59 @@ class Structured(Image):
         return Output(self.fc(self.b(x.relu()).mean((2, 3))), x)
 
 
+class Mapped(Image):
+    """A dictionary of a class of its own that holds what has slots."""
+
+    def forward(self, x: torch.Tensor) -> OrderedDict[str, Any]:  # type: ignore[override]
+        return Named(found=Slotted(super().forward(x)))
+
+
+class Named(OrderedDict[str, Any]):
+    pass
+
+
+@dataclass(slots=True)
+class Slotted:
+    logits: torch.Tensor
+
+
+class Labels(Image):
+    """Puts out classes by their numbers, once it is trained: so many there have to be."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = super().forward(x)
+        return x if self.training else x.argmax(1)
+
+
+class Repeating(nn.Module):
+    """Runs a layer once for every channel: at other widths it would be another network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.again, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 5, 1)
+        self.fc = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)
+        for _ in range(x.shape[1]):
+            x = self.again(x).relu()
+        return self.fc(self.b(x).mean((2, 3)))
+
+
+class Stacked(nn.Module):
+    """Two maps one after the other, then every second channel of them from the one, the others from the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.twin = nn.Conv2d(3, 5, 3), nn.Conv2d(3, 5, 3)
+        self.b, self.norm, self.fc = nn.Conv2d(5, 7, 1), nn.BatchNorm2d(14), nn.Linear(14, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.stack([self.a(x), self.twin(x)]).mean(0)
+        x = torch.stack([self.b(x), self.b(-x)], 2).flatten(1, 2)
+        return self.fc(self.norm(x).mean((2, 3)))
+
+
 class Written(Image):
     """Writes into parts of what it has: a part of the channels, a part of the places."""
 
@@ -542,6 +596,25 @@ class Numpy(Image):
         return torch.from_numpy(x.numpy() * 2)
 
 
+def scripted() -> nn.Module:
+    """A part of it is compiled."""
+    network = Image()
+    network.b = torch.jit.script(network.b)
+    return network
+
+
+def compiled() -> nn.Module:
+    """All of it is compiled, when it is first run."""
+    return torch.compile(Image())  # type: ignore[return-value]
+
+
+class Pair(Image):
+    """Takes two images."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(x + y)
+
+
 ATTENTION = "multi-head attention holds its sizes"
 PRODUCT = "a product of two activations"
 RECURRENT = "a recurrent layer holds its sizes"
@@ -613,6 +686,10 @@ ODD = [
     Odd(factory=Activations, free={"a": 3, "b": 5}),
     Odd(factory=Containers, free={"layers.a": 5, "layers.b": 7, "more.0": 3, "weights": 5}),
     Odd(factory=Structured, free={"b": 5}, fixed={"a.weight": "the network's output"}),
+    Odd(factory=Mapped, free=AB, fixed={"fc.weight": "the network's output"}),
+    Odd(factory=Labels, free=AB, fixed={"fc.weight": "aten.argmax has no rule here"}),
+    Odd(factory=Repeating, free={"b": 5}, frozen={"a": "at other widths the network runs other operators"}),
+    Odd(factory=Stacked, free={"a": 5, "b": 7}),
     Odd(factory=Written, free={"a": 3, "a[1]": 3, "b": 5}),
     Odd(factory=Chosen, free={"b": 5}, fixed={"a.weight": "aten.topk has no rule here"}),
     Odd(factory=Spectrum, free={"b": 5}, fixed={"a.weight": "aten._fft_r2c has no rule here"}),
@@ -622,6 +699,9 @@ ODD = [
 ]
 REFUSED = {
     NotYet: "'a.weight' of a lazy layer has no shape yet",
+    scripted: "'b' was compiled",
+    compiled: "'the network itself' was compiled",
+    Pair: r"its forward\(x, y\) must take as many arguments as there are inputs, found 1: .*'y' \(.*odd\.py:\d+\)",
     Peeks: r"aten\._local_scalar_dense.*odd\.py:\d+",
     Numpy: r"numpy\(\) is not supported for tensor subclasses.*odd\.py:\d+",
 }

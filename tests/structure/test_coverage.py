@@ -19,6 +19,13 @@ QUICK = {
 }
 """A few small ones of different kinds, which the ordinary suite tries."""
 
+NOT_CONVOLUTIONAL = set(
+    "beit cait coat convit crossvit davit deepseek_vit deit efficientvim eva gcvit gemma4_vit hiera hieradet_sam2 "
+    "levit mlp_mixer mvitv2 naflexvit nest pit qwen3_vit sequencer swin_transformer_v2 swin_transformer_v2_cr tnt "
+    "twins vision_transformer_hybrid vision_transformer_relpos vision_transformer_sam vitamin volo xcit".split()
+)
+"""timm's families of transformers, mixers and state spaces, whose convolutions only cut patches or serve attention."""
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -56,6 +63,8 @@ def test_the_list_says_what_it_must() -> None:
         assert entry.share == round(entry.share, 2) <= 1
         assert entry.kind in ("convolutional", "attention", "hybrid")
         assert entry.why or entry.share >= 0.9, f"{entry.network}: why is so little of it free?"
+    short = {entry.network for entry in listed if entry.kind == "convolutional" and entry.share < 0.9}
+    assert short == {"timm:tf_efficientnet_cc_b0_4e"}
 
 
 def test_every_network_of_torchvisions_classification_list_was_tried() -> None:
@@ -63,3 +72,12 @@ def test_every_network_of_torchvisions_classification_list_was_tried() -> None:
 
     tried = {entry.reference.name for entry in entries()}
     assert {f"torchvision:{name}" for name in models.list_models(module=models)} <= tried
+
+
+def test_a_network_of_every_family_of_timms_that_has_convolutions_was_tried() -> None:
+    timm = pytest.importorskip("timm")
+    tried = {entry.reference.name.removeprefix("timm:") for entry in entries()}
+    families = {}
+    for module in timm.list_modules():
+        families[module] = set(timm.list_models(module=module))
+    assert {module for module, names in families.items() if names and not names & tried} == NOT_CONVOLUTIONAL

@@ -1,5 +1,7 @@
 """Networks written in unusual ways: what is found, and that all of it holds when they are rebuilt."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -41,6 +43,6 @@ def test_what_can_change_is_found_and_holds_when_it_does(odd: Odd) -> None:
 
 
 @pytest.mark.parametrize(("factory", "complaint"), REFUSED.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_what_cannot_be_traced_is_one_clear_error(factory: type[torch.nn.Module], complaint: str) -> None:
+def test_what_cannot_be_traced_is_one_clear_error(factory: Callable[[], torch.nn.Module], complaint: str) -> None:
     with pytest.raises(StructureError, match=complaint):
         analyse(Reference(f"tests.structure.odd:{factory.__name__}", {}), image(3, 8, 6))

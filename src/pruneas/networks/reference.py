@@ -6,7 +6,8 @@ import importlib.metadata
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -91,10 +92,14 @@ def examples(inputs: Inputs, *, batch: int = 1, device: torch.device | str = "cp
 
 
 def tensors_of(output: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a network's output: nested, or in dataclasses and objects of its own."""
+    """The tensors of a network's output: nested, or in mappings, dataclasses and objects of its own."""
     for leaf in tree_iter(output):
         if isinstance(leaf, torch.Tensor):
             yield leaf
+        elif isinstance(leaf, Mapping):  # of a class of its own, which the tree does not open
+            yield from tensors_of(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):  # those with slots have no dictionary
+            yield from tensors_of([getattr(leaf, each.name) for each in fields(leaf)])
         elif hasattr(leaf, "__dict__") and not isinstance(leaf, nn.Module | type):
             yield from tensors_of(vars(leaf))
 

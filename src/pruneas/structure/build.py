@@ -46,6 +46,12 @@ def structure_of(module: nn.Module, network: Reference, inputs: Inputs) -> Struc
         raise StructureError(
             f"network {network}: {lazy[0]!r} of a lazy layer has no shape yet: the factory must run the network once"
         )
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule) or "_orig_mod" in part._modules:  # torch.jit's, torch.compile's
+            raise StructureError(
+                f"network {network}: {name or 'the network itself'!r} was compiled, and what it runs cannot be seen: "
+                "the factory must give the module as it was before"
+            )
     first: dict[int, str] = {}
     for name, tensor in every.items():
         first.setdefault(id(tensor), name)

@@ -17,7 +17,7 @@ from pruneas.errors import PruneasError, StructureError
 from pruneas.structure.blocks import Block
 from pruneas.structure.build import build_widths, leading, structure_of, surviving
 from pruneas.structure.dye import OUTPUT
-from pruneas.structure.groups import CountedOperation, Group, Structure
+from pruneas.structure.groups import Group, Structure
 from pruneas.structure.replay import uninitialised
 
 Part = TypeVar("Part")
@@ -108,9 +108,8 @@ def _breaks(structure: Structure, groups: Sequence[Group], blocks: Sequence[Bloc
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     if removed:
-        priced = sum(_flops(o, structure, widths) for o in structure.operations if o.blocks.isdisjoint(removed))
-        left = sum(_flops(o, found, found.widths) for o in found.operations)
-        return None if priced == left else "without its branch the network runs other operators than were left"
+        same = _flops(structure, widths, removed) == _flops(found, found.widths)
+        return None if same else "without its branch the network runs other operators than were left"
     asked = {group.name: (widths[group.name], group.members) for group in structure.groups}
     got = {group.name: (group.width, group.members) for group in found.groups}
     differing = [name for name in asked if asked[name] != got.get(name)]
@@ -123,10 +122,18 @@ def _breaks(structure: Structure, groups: Sequence[Group], blocks: Sequence[Bloc
             and np.array_equal(layout.positions[stays], mine.positions)
         ):
             return f"at other widths its channels come out in another order (dimension {dim} of {name})"
+    priced, ran = _flops(structure, widths), _flops(found, found.widths)
+    if priced != ran:  # such as a layer that runs as often as there are channels
+        return f"at other widths the network runs other operators: {ran:,} FLOPs where {priced:,} were expected"
     return None
 
 
-def _flops(operation: CountedOperation, structure: Structure, widths: Mapping[str, int]) -> int:
+def _flops(structure: Structure, widths: Mapping[str, int], removed: Sequence[str] = ()) -> int:
+    """What the operators cost at these widths that stay without the branches of the removed blocks."""
     vector = np.array([widths[group.name] for group in structure.groups], dtype=np.int64)
-    sizes = [int(form.constant + form.coefficients @ vector) for form in (operation.a, operation.b) if form]
-    return operation.factor * int(np.prod(sizes))
+    flops = 0
+    for operation in structure.operations:
+        if operation.blocks.isdisjoint(removed):
+            sizes = [int(form.constant + form.coefficients @ vector) for form in (operation.a, operation.b) if form]
+            flops += operation.factor * int(np.prod(sizes))
+    return flops

@@ -11,6 +11,7 @@ means no dye at all: a constant, zeros of a padding. Dye 0 means the same for an
 
 from __future__ import annotations
 
+import inspect
 import os
 import sysconfig
 import traceback
@@ -285,6 +286,7 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
     selections go by. Counters have none, nor have other indices, whose values the network's code relies on. Raises
     StructureError where a pass fails.
     """
+    _check_number(network, inputs)
     trace = Trace()
     modules = dict(network.named_modules())
     tensors: dict[int, torch.Tensor] = {}
@@ -304,6 +306,23 @@ def trace_network(network: nn.Module, inputs: Sequence[torch.Tensor]) -> Trace:
         _run(trace, modules, tensors, [torch.cat([tensor, tensor]) for tensor in inputs], training=True)
         trace.record = evaluation
     return trace
+
+
+def _check_number(network: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
+    """Whether the network's forward takes as many arguments as there are inputs."""
+    forward = network.forward
+    code = getattr(getattr(forward, "__func__", forward), "__code__", None)
+    if code is None:
+        return
+    plain = [each.replace(annotation=each.empty) for each in inspect.signature(forward).parameters.values()]
+    signature = inspect.Signature(plain)
+    try:
+        signature.bind(*inputs)
+    except TypeError as error:
+        raise StructureError(
+            f"its forward{signature} must take as many arguments as there are inputs, found {len(inputs)}: {error} "
+            f"({code.co_filename}:{code.co_firstlineno})"
+        ) from error
 
 
 def _dyed(trace: Trace, name: str, tensor: torch.Tensor) -> DyeTensor:

@@ -120,6 +120,10 @@ def _shapes(trace: Trace, func: Any, packet: Any, args: Arguments, kwargs: Keywo
             rest = len(func._schema.returns) - 1
             trace.shapes[key] = (first, *[torch.empty(0, device="meta") for _ in range(rest)]) if rest else first
             return trace.shapes[key]
+        if packet is aten._local_scalar_dense:
+            raise StructureError(
+                f"{func}: the network's code asks for a value, of which a trace has none ({user_line()})"
+            )
         try:
             trace.shapes[key] = func(*to_meta(args), **to_meta(kwargs))
         except Exception as error:
@@ -194,6 +198,8 @@ def _moved(
         return _padded(sources[0], args[1])
     if packet is aten.cat:
         return _concatenated(trace, shapes, args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    if packet is aten.stack:
+        return _stacked(trace, shapes, args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
     if packet is aten.unbind:
         apart = sources[0].along(args[1] if len(args) > 1 else kwargs.get("dim", 0))
         if apart is not None and apart.any():
@@ -284,6 +290,23 @@ def _concatenated(trace: Trace, out: torch.Tensor, parts: Sequence[torch.Tensor]
                 met = plane.unique()
                 trace.unite(met, np.full_like(met, single_dye))
     return tuple(planes)
+
+
+def _stacked(trace: Trace, out: torch.Tensor, parts: Sequence[torch.Tensor], dim: int) -> Planes:
+    """Side by side along a dimension that is new: they are of one size in all others, where their dyes meet."""
+    dim %= out.ndim
+
+    def raised(plane: Plane) -> Plane:
+        varies = frozenset(other + (other >= dim) for other in plane.varies)
+        return Plane(np.expand_dims(plane.table, dim), varies)
+
+    wide = [
+        DyeTensor((*part.shape[:dim], 1, *part.shape[dim:]), tuple(map(raised, part.planes)), trace)
+        if isinstance(part, DyeTensor)
+        else part.unsqueeze(dim)
+        for part in parts
+    ]
+    return _concatenated(trace, out, wide, dim)
 
 
 def _copy(trace: Trace, out: torch.Tensor, args: Arguments, kwargs: Keywords) -> Any:
@@ -522,8 +545,6 @@ REDUCTIONS = {
     aten.std,
     aten.max,
     aten.min,
-    aten.argmax,
-    aten.argmin,
     aten.prod,
     aten.logsumexp,
     aten.var_mean,
