@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -56,6 +57,12 @@ seeds = 2
 """
 
 ANSI_FREE = {"TERM": "dumb", "NO_COLOR": "1"}
+
+
+def children_seconds() -> float:
+    """Of the processor, by all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def command(*arguments: str) -> list[str]:

@@ -2,11 +2,9 @@ import errno
 import json
 import os
 import re
-import resource
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -18,18 +16,13 @@ from pruneas.errors import RunError, SpaceError, TrainingError
 from pruneas.preset import presets
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
+from tests.tiny import children_seconds
 
 
 def pruneas(*arguments, **more):
     return subprocess.run(
         [sys.executable, "-m", "pruneas", *arguments], capture_output=True, text=True, timeout=60, **more
     )  # fmt: skip
-
-
-def children_seconds():
-    """Of the processor, by all processes that this one has waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def invoke(*arguments):
