@@ -53,7 +53,7 @@ NETWORK = Reference("pruneas:vgg16", {"width": 0.25, "classes": 10})
 SHAPE = (3, 32, 32)
 IMAGES = 5120
 """Of an epoch that is timed: 40 batches."""
-ROUNDS = 5
+ROUNDS = 3
 SEEDS = range(5)
 USUAL = [(kind, workers) for kind in ("ImageFolder", "in memory") for workers in (0, 1, 2)]
 
