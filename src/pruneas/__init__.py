@@ -25,7 +25,6 @@ from pruneas import compare as _compare_package  # noqa: F401
 from pruneas import search as _search_package  # noqa: F401
 from pruneas.architecture import Architecture, Budget, Input, Reference
 from pruneas.errors import PruneasError
-from pruneas.passwords import without_passwords
 from pruneas.preset import presets
 
 if TYPE_CHECKING:
@@ -79,6 +78,7 @@ def search(
         observer: what is told of the progress; by default plain lines on stderr.
     """
     from pruneas.config import Space
+    from pruneas.passwords import without_passwords
     from pruneas.report.live import PlainLines
     from pruneas.run import search as run_search
 

@@ -142,7 +142,7 @@ def test_those_who_cannot_join_are_told_why(finished, tmp_path):
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     for target, text in (
-        ("nothing", "nothing: holds no run; give the folder of a run, or the URL of its storage"),
+        ("nothing", "nothing: holds no study.db; give the folder of a run whose search has begun"),
         ("nowhere", "nowhere: there is no such folder"),
         (f"sqlite:///{nothing / 'x.db'}", "x.db: holds no study; give the folder or the storage of a search"),
         ("mysql://ann:secret@host/x", "storage 'mysql://ann:***@host/x': must be postgresql://"),

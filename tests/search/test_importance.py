@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,7 @@ def test_the_same_trials_give_the_same_answer():
 def test_of_few_trials_of_copies_and_of_failures_nothing_is_said():
     candidates = list(trials(LEAST - 1, lambda w, e: w[0]))
     copies = list(trials(5, lambda w, e: w[0], copied_from=0))
-    failures = list(trials(5, lambda w, e: 0, accuracy=None, failure="diverged"))
+    failures = [replace(each, accuracy=None, failure="diverged") for each in trials(5, lambda w, e: 0)]
     assert importances([*candidates, *copies, *failures], seed=0) == []
 
 

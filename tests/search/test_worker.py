@@ -10,6 +10,7 @@ from pruneas.errors import RunError
 from pruneas.progress import Silent
 from pruneas.search.records import PLAN, num_trained, read_trials
 from pruneas.search.storage import address, connect
+from pruneas.search.study import open_study
 from pruneas.search.worker import ASKING, RUN, Place, join, lead
 from tests.tiny import FakePool, led
 
@@ -231,7 +232,9 @@ def test_a_run_goes_on_elsewhere_from_its_folder_alone(givens, tmp_path, postgre
 def test_who_dies_while_asking_is_followed_by_whoever_asks_next(givens, storage, tmp_path):
     search = givens.search(tmp_path / "run", num_trials=4, workers=1)
     place = Place(url=address(storage), study="a study", lease=1.0)
-    engine = connect(place.url).engine
+    known = connect(place.url)
+    open_study(known, place.study).set_user_attr(PLAN, {})  # it has begun: leases of a new study are forgotten
+    engine = known.engine
     dead = place.leases(engine, "dead")
     dead.create()
     dead.claim(ASKING)
