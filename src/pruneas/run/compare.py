@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pruneas import interrupts
+from pruneas import forking, interrupts
 from pruneas.architecture import Architecture, Budget
 from pruneas.config import Space
 from pruneas.errors import RunError, SpaceError
@@ -156,6 +156,7 @@ def compare(
     if (result := _finished(folder, kept, asked)) is not None:
         return result
     observer.stage("start", "loading torch", 0)
+    forking.start(kept.compute.threads)
 
     with interrupts.held_back():
         from pruneas.run.comparison import Comparison

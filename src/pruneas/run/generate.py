@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pruneas import interrupts
+from pruneas import forking, interrupts
 from pruneas.architecture import Architecture, Budget
 from pruneas.config import Space
 from pruneas.errors import RunError
@@ -45,6 +45,7 @@ def generate(
     folder = run if run is not None else _default_folder(space, method, sources)
     kept = settled(space)
     observer.stage("start", "loading torch", 0)
+    forking.start(space.compute.threads)
 
     with interrupts.held_back():
         from pruneas.cost.projection import limit

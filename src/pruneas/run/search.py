@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pruneas import interrupts
+from pruneas import forking, interrupts
 from pruneas.config import Space
 from pruneas.progress import Observer
 from pruneas.run.folder import default_folder, held, prepare
@@ -40,6 +40,7 @@ def search(
     if not fresh and (result := finished(folder, space)) is not None:
         return result
     observer.stage("start", "loading torch", 0)  # seconds; whatever needs no torch comes before
+    forking.start(space.compute.threads)
 
     with interrupts.held_back():
         from pruneas.run.setting import Setting

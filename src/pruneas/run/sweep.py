@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pruneas import interrupts
+from pruneas import forking, interrupts
 from pruneas.architecture import Budget
 from pruneas.config import Finalists, Search, Space
 from pruneas.errors import RunError
@@ -62,6 +62,7 @@ def sweep(
         if all(result is not None for result in known):
             return _result(folder, [result for result in known if result is not None])
     observer.stage("start", "loading torch", 0)
+    forking.start(space.compute.threads)
 
     with interrupts.held_back():
         from pruneas.cost.projection import limit

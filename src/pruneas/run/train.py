@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pruneas import interrupts
+from pruneas import forking, interrupts
 from pruneas.architecture import Architecture
 from pruneas.config import Space
 from pruneas.errors import ArchitectureError, SpaceError, TrainingError
@@ -96,6 +96,8 @@ def train(
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     folder = run if run is not None else Path("runs") / f"{space.name}-{arm}-{digest}"
     observer.stage("start", "loading torch", 0)
+    if num_processes() == 1:
+        forking.start(space.compute.threads)
 
     with interrupts.held_back():
         from pruneas.compare.finalists import Entrant, Stage

@@ -10,23 +10,19 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import traceback
-import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from pruneas import interrupts
+from pruneas import forking
 from pruneas.errors import PruneasError
 
-PRELOADED = ["torch", "torchvision", "fvcore.nn", "sklearn.datasets"]
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECONDS_TO_DIE = 5.0
 LIVES = 3
 """How often a job may be killed, by a signal, without having got further than before."""
@@ -93,17 +89,10 @@ class Pool:
         self._workers = workers
         self._threads = threads
         self._children: list[_Child] = []
-        methods = multiprocessing.get_all_start_methods()
-        self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:
-            self._context.set_forkserver_preload(PRELOADED)
+        self._context = forking.context()
 
     def __enter__(self) -> "Pool":
-        if self._context.get_start_method() == "forkserver":
-            from multiprocessing import forkserver
-
-            with _bare_main(), _environment(self._threads), interrupts.not_inherited():
-                forkserver.ensure_running()  # starts importing while the caller goes on
+        forking.start(self._threads)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +177,7 @@ class Pool:
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
         # Interrupts are not shut out here, as this may wait seconds for the server; children ignore them as it does.
-        with _bare_main(), _environment(self._threads):
+        with forking.bare_main(), forking.environment(self._threads):
             for attempt in range(ATTEMPTS):
                 try:
                     process.start()
@@ -316,44 +305,6 @@ def _die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
-
-
-@contextmanager
-def _bare_main() -> Iterator[None]:
-    """Stands an empty module in for `__main__` while a process starts.
-
-    multiprocessing tells children to import the parent's main script again, found through `__main__`. A script without
-    the `if __name__ == "__main__"` guard would then start its search anew in every child. A bare module has neither a
-    spec nor a file, so children are told nothing; jobs are pickled before, by the name of their module.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """The environment a fork server or a spawned child starts with; it is read when libraries load.
-
-    BLAS and OpenMP take their number of threads from it, and Python one warning to keep to itself: fvcore's use of
-    torch.jit, which would appear on the user's screen at every start.
-    """
-    changes = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    warnings = [os.environ.get("PYTHONWARNINGS", ""), "ignore::FutureWarning:torch.jit._script"]
-    changes["PYTHONWARNINGS"] = ",".join(filter(None, warnings))
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _dumps(thing: Any) -> bytes:
