@@ -121,12 +121,11 @@ def _training(measured: dict[str, Any]) -> str:
         )
     if "start" in measured:
         lines.append(f"| from the command to the first step | {measured['start']['median']:.1f} s | | | at most 10 s |")
-    busy = [part for part, found in measured.items() if part != "accuracy" and found["load_before"] > BUSY]
+    loads = [f"{part} {found['load_before']:.1f}" for part, found in measured.items() if part != "accuracy"]
     first = next(iter(measured.values()))
     told = (
-        "Medians of pairs measured in turn. "
-        + (f"The machine was busy with other work before these: {', '.join(busy)}. " if busy else "")
-        + f"{first['hardware']}; torch {first['versions']['torch']}.\n"
+        f"Medians of pairs measured in turn. Load average before each part, with what the part before it left: "
+        f"{', '.join(loads)}. {first['hardware']}; torch {first['versions']['torch']}.\n"
     )
     return "\n".join(lines) + "\n\n" + told
 
