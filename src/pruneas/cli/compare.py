@@ -8,7 +8,22 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, sizes, view
+from pruneas.cli.options import (
+    RUN,
+    AsJson,
+    BaseWeights,
+    DataName,
+    Device,
+    Download,
+    InputSizes,
+    NetworkName,
+    Quiet,
+    Seed,
+    Workers,
+    names,
+    sizes,
+)
+from pruneas.cli.search import check_paths, view
 from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
 
@@ -55,38 +70,23 @@ def compare(
             help="A shipped search space (pruneas spaces lists them) or a file. \\[digits]", show_default=False
         ),
     ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help="pruneas:vgg16, torchvision:NAME, timm:NAME or package.module:factory.", rich_help_panel=DATA
-        ),
-    ] = None,
-    input: Annotated[str | None, typer.Option(help="The shape of one input: 3,32,32.", rich_help_panel=DATA)] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
-    ] = None,
+    network: NetworkName = None,
+    input: InputSizes = None,
+    data: DataName = None,
+    weights: BaseWeights = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the base.", rich_help_panel=RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    seed: Seed = None,
     folder: Annotated[
         Path | None,
         typer.Option(
             "--run", help="The comparison's folder. \\[runs/SPACE-compare-HASH, or RUN/comparison]", rich_help_panel=RUN
         ),
     ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+    download: Download = False,
+    device: Device = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train what pruning methods give by the paper's arms, beside uniform scaling, and say what is noise.
 
@@ -145,4 +145,4 @@ def compare(
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(","))
+    return None if text is None else tuple(names(text))

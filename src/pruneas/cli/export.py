@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pruneas.cli.options import names
+
 
 def export(
     run: Annotated[
@@ -28,6 +30,5 @@ def export(
     """Write the found architecture and its weights to files, each checked by reading it back in a fresh process."""
     from pruneas.export import export as write
 
-    names = [name.strip() for name in formats.split(",")]
-    for path in write(run, names, out, weights=weights, with_card=card, trust=trust or ()):
+    for path in write(run, names(formats), out, weights=weights, with_card=card, trust=trust or ()):
         typer.echo(str(path))

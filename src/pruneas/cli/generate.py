@@ -9,7 +9,21 @@ import typer
 
 from pruneas.architecture import Architecture, Budget
 from pruneas.catalogue import GENERATORS, other_generators
-from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, sizes, view
+from pruneas.cli.options import (
+    DATA,
+    OUTPUT,
+    RUN,
+    BaseWeights,
+    DataName,
+    Device,
+    Download,
+    InputSizes,
+    Quiet,
+    Seed,
+    names,
+    sizes,
+)
+from pruneas.cli.search import check_paths, view
 from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
 from pruneas.run.sources import mask_files, source_file
@@ -43,14 +57,9 @@ def generate(
         str | None,
         typer.Option(help="pruneas:vgg16, torchvision:NAME or package.module:factory.", rich_help_panel=DATA),
     ] = None,
-    input: Annotated[str | None, typer.Option(help="The shape of one input: 3,32,32.", rich_help_panel=DATA)] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
-    ] = None,
+    input: InputSizes = None,
+    data: DataName = None,
+    weights: BaseWeights = None,
     trust: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,16 +69,14 @@ def generate(
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the base.", rich_help_panel=RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    seed: Seed = None,
     run: Annotated[
         Path | None,
         typer.Option(help="Where the base network is kept. \\[runs/SPACE-generate-HASH]", rich_help_panel=RUN),
     ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+    download: Download = False,
+    device: Device = None,
+    quiet: Quiet = False,
 ) -> None:
     """The architecture that a pruning method gives for a network and a budget.
 
@@ -98,7 +105,7 @@ def generate(
     check_paths(chosen, given)
     if budget is not None and share is not None:
         raise SpaceError(["--share: is in place of --budget; give one of the two"])
-    budgets = [] if share is not None else [each.strip() for each in (budget or str(chosen.budget)).split(",")]
+    budgets = [] if share is not None else names(budget or str(chosen.budget))
     for each in budgets:
         Budget.parse(each)
     files = [*(sources or []), *map(Path, more or [])]

@@ -1,7 +1,6 @@
 """`pruneas search`: the whole job, from a space and a budget to an architecture and what it is worth."""
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pruneas.architecture import Budget
+from pruneas.cli.options import (
+    DATA,
+    RUN,
+    AsJson,
+    BaseWeights,
+    DataName,
+    Device,
+    Download,
+    InputSizes,
+    NetworkName,
+    Quiet,
+    Seed,
+    Workers,
+    names,
+    sizes,
+)
 from pruneas.config import FLAGS, Space
 from pruneas.errors import BudgetError, SpaceError
 from pruneas.passwords import without_passwords
@@ -21,19 +36,6 @@ if TYPE_CHECKING:
     from pruneas.progress import Observer
     from pruneas.report.records import ResultRecord
     from pruneas.run.sweep import SweepResult
-
-
-def sizes(text: str) -> list[int] | str:
-    """The sizes in `3,32,32` or `3x32x32`; any other text as it is, for the space to complain about."""
-    is_right = re.fullmatch(r"\s*\d+(\s*[,x]\s*\d+)*\s*", text)
-    return [int(size) for size in re.split(r"[,x]", text)] if is_right else text
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-RUN, DATA, COMPUTE, OUTPUT = "The run", "Network and images", "Machine", "Output"
 
 
 def search(
@@ -65,7 +67,7 @@ def search(
     blocks: Annotated[
         bool, typer.Option("--blocks", help="Search which residual branches are taken out, too.", rich_help_panel=RUN)
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    seed: Seed = None,
     run: Annotated[
         Path | None, typer.Option(help="The run's folder. \\[runs/SPACE-BUDGET-HASH]", rich_help_panel=RUN)
     ] = None,
@@ -86,34 +88,19 @@ def search(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of going on with an earlier run.", rich_help_panel=RUN)
     ] = False,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help="pruneas:vgg16, torchvision:NAME, timm:NAME or package.module:factory.", rich_help_panel=DATA
-        ),
-    ] = None,
-    input: Annotated[str | None, typer.Option(help="The shape of one input: 3,32,32.", rich_help_panel=DATA)] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights of the base, which then is not trained.", rich_help_panel=DATA)
-    ] = None,
+    network: NetworkName = None,
+    input: InputSizes = None,
+    data: DataName = None,
+    weights: BaseWeights = None,
     freeze: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Groups to leave at their width. Repeatable.", rich_help_panel=DATA),
     ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+    download: Download = False,
+    device: Device = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Search the best channel widths within a budget, and say whether they beat uniform scaling.
 
@@ -127,7 +114,7 @@ def search(
         "data.source": data,
         "recipe.epochs": epochs,
         "widths.freeze+": freeze or None,
-        "generators.methods": None if generators is None else _names(generators),
+        "generators.methods": None if generators is None else names(generators),
         "search.trials": trials,
         "search.sampler": sampler,
         "search.tie": tie,
@@ -165,7 +152,7 @@ def _budgets(text: str, budget: str | None) -> list[str]:
         raise SpaceError(["--budgets: must not be given beside --budget; name every budget in --budgets"])
     complaints = []
     found: dict[str, str] = {}
-    for part in _names(text):
+    for part in names(text):
         try:
             parsed = str(Budget.parse(part))
             if parsed in found:

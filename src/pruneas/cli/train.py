@@ -9,7 +9,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pruneas.architecture import Architecture
-from pruneas.cli.search import COMPUTE, DATA, OUTPUT, RUN, check_paths, view
+from pruneas.cli.options import (
+    DATA,
+    OUTPUT,
+    RUN,
+    DataName,
+    Device,
+    Download,
+    Quiet,
+    Seed,
+    Workers,
+)
+from pruneas.cli.search import check_paths, view
 from pruneas.config import Space
 
 
@@ -26,12 +37,9 @@ def train(
         float, typer.Option(min=1.0, help="scratch-b trains at most so many times the recipe's epochs.")
     ] = 2.0,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings, each with a seed of its own.")] = 1,
-    data: Annotated[
-        str | None,
-        typer.Option(help="digits, cifar10\\[:ROOT], cifar100\\[:ROOT] or folder:PATH.", rich_help_panel=DATA),
-    ] = None,
+    data: DataName = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the recipe.", rich_help_panel=RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="Where every random number comes from.", rich_help_panel=RUN)] = None,
+    seed: Seed = None,
     run: Annotated[Path | None, typer.Option(help="The folder. \\[runs/SPACE-ARM-HASH]", rich_help_panel=RUN)] = None,
     trust: Annotated[
         list[str] | None,
@@ -41,16 +49,11 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
-    ] = None,
+    download: Download = False,
+    device: Device = None,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.", rich_help_panel=OUTPUT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train an architecture from scratch, and say how well it does on the test images.
 

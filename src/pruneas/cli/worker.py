@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from pruneas.cli.search import COMPUTE, DATA, OUTPUT, view
+from pruneas.cli.options import (
+    COMPUTE,
+    DATA,
+    Download,
+    Quiet,
+)
+from pruneas.cli.search import view
 
 
 def worker(
@@ -18,9 +24,7 @@ def worker(
     data: Annotated[
         str | None, typer.Option(help="Where the run's images are on this machine.", rich_help_panel=DATA)
     ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch missing images from the internet.", rich_help_panel=DATA)
-    ] = False,
+    download: Download = False,
     trust: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,7 +38,7 @@ def worker(
         int,
         typer.Option(min=0, help="Trainings at the same time; 0: one per core, two at most.", rich_help_panel=COMPUTE),
     ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Join a search: train candidates until it is over.
 
