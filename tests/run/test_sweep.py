@@ -30,7 +30,7 @@ def test_there_is_a_run_a_budget_and_one_base_network_and_set_of_generators(swep
         assert record.budget == run.name
         assert len(read_trials(run)) >= 4
         assert (run / "study.db").exists()
-        assert all(arm.flops <= record.limit for arm in record.arms if arm.role != "base")
+        assert all(arm.flops <= record.limits["flops"] for arm in record.arms if arm.role != "base")
         for method in ("uniform", "l1"):
             own = json.loads((run / "generators" / f"{method}.json").read_text())
             assert own == json.loads((common / "generators" / f"{method}@{run.name}.json").read_text())

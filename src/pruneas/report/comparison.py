@@ -196,7 +196,7 @@ class ComparisonRecord:
     base_flops: int
     base_params: int
     asked: Mapping[str, str]
-    budgets: Mapping[str, int]
+    budgets: Mapping[str, Mapping[str, int]]
     bases: Literal["each", "once"]
     epochs: int
     cap: float | None

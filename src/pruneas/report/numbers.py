@@ -1,5 +1,7 @@
 """Numbers as people read them: `12.3 M`, `95.12 %`, `3 min 20 s`."""
 
+from collections.abc import Mapping
+
 _UNITS = ("", " k", " M", " G", " T")
 
 
@@ -14,6 +16,16 @@ def count(number: int) -> str:
         unit += 1
     digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{value:.{digits}f}{_UNITS[unit]}"
+
+
+def limits(most: Mapping[str, int]) -> str:
+    """What a budget comes to, by quantity: '20.5 M FLOPs and 3 ms'."""
+    words = {"flops": " FLOPs", "params": " params", "memory": "B of activations"}
+    texts = [
+        f"{amount / 10**9:.4g} ms" if quantity == "latency" else f"{count(amount)}{words[quantity]}"
+        for quantity, amount in most.items()
+    ]
+    return " and ".join(texts)
 
 
 def percent(share: float) -> str:

@@ -258,10 +258,7 @@ def _cost(trial: TrialRecord, quantity: str) -> float:
 
 
 def _budget_guide(run: RunRecords, quantity: str) -> list[Guide]:
-    is_params = run.budget.startswith("params")
-    if run.limit is None or is_params != (quantity == "params"):
-        return []
-    return [Guide(along="x", value=run.limit, label="budget")]
+    return [Guide(along="x", value=run.limits[quantity], label="budget")] if quantity in run.limits else []
 
 
 def _by_origin(run: RunRecords, x: Callable[[TrialRecord], float]) -> list[Points | Line]:

@@ -9,7 +9,7 @@ from pruneas.report import run_figures as draw
 from pruneas.report.figures import Figure
 from pruneas.report.folding import listed
 from pruneas.report.markup import Markup, tag
-from pruneas.report.numbers import count, duration, percent, points, share
+from pruneas.report.numbers import count, duration, limits, percent, points, share
 from pruneas.report.page import code, facts, figures, folded, listing, page, paragraph, section, table, tiles
 from pruneas.report.records import ArmRecord, LatencyRecord, ResultRecord, TimingRecord
 from pruneas.report.run import RunRecords
@@ -317,8 +317,7 @@ def _method(run: RunRecords) -> Markup:
     if run.network is not None:
         base = f"{count(run.network.flops)} FLOPs, {count(run.network.params)} params; {run.network.provider}"
         pairs.append(("base network", base))
-    what = "params" if run.budget.startswith("params") else "FLOPs"
-    pairs.append(("budget", run.budget if run.limit is None else f"{run.budget}: at most {count(run.limit)} {what}"))
+    pairs.append(("budget", f"{run.budget}: at most {limits(run.limits)}"))
     images = run.data
     if result is not None:
         data = result.data

@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pruneas.report.numbers import count, duration, percent, points, share
+from pruneas.report.numbers import count, duration, limits, percent, points, share
 from pruneas.report.records import ArmRecord, FidelityRecord, ResultRecord
 
 
@@ -122,7 +122,7 @@ class _Bar:
 
 
 def _method(record: ResultRecord) -> RenderableType:
-    data, kind = record.data, "params" if record.budget.startswith("params") else "FLOPs"
+    data = record.data
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="bold", no_wrap=True)
     rows.add_column(overflow="fold")
@@ -133,7 +133,7 @@ def _method(record: ResultRecord) -> RenderableType:
     lines = [
         ("network", f"{record.network}, input {' x '.join(map(str, record.input))}"),
         ("base", f"{count(record.base_flops)} FLOPs, {count(record.base_params)} params"),
-        ("budget", f"{record.budget}: at most {count(record.limit)} {kind}"),
+        ("budget", f"{record.budget}: at most {limits(record.limits)}"),
         ("images", f"{data.name}: {data.training} training, {data.validation} validation, {data.test} test"),
         ("search", search),
         *([("ranking", _ranking(record.fidelity, record))] if record.fidelity is not None else []),

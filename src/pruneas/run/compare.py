@@ -165,7 +165,7 @@ def compare(
     with held(folder):
         if (result := _finished(folder, kept, asked)) is not None:
             return result
-        setting = Setting.of(kept, folder, download, observer)
+        setting = Setting.of(kept, folder, download, observer, budgets=map(Budget.parse, asked.budgets))
         prepare(folder, kept, fresh=False)
         record = Comparison(asked, setting, command, observer).go()
     return ComparisonResult(folder=folder, record=record)

@@ -83,9 +83,7 @@ def settings(space: Space) -> dict[str, Any]:
         }
 
     found = flat(json.loads(located(space).model_dump_json(by_alias=True)), "")
-    budget = Budget.parse(space.budget)
-    prefix = "params=" if budget.quantity == "params" else ""
-    return found | {"budget": str(budget) if budget.share is None else f"{prefix}{budget.share}"}
+    return found | {"budget": str(Budget.parse(space.budget))}
 
 
 def settled(space: Space) -> Space:

@@ -81,7 +81,7 @@ def read_run(folder: Path) -> RunRecords:
         input=tuple(space.network.input),
         data=space.data.source,
         budget=str(space.budget),
-        limit=facts["limit"],
+        limits=facts["limits"],
         asked_trials=space.search.trials,
         sampler=space.search.sampler,
         epochs=space.recipe.epochs,
