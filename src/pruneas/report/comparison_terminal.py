@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pruneas.report.comparison import ComparisonRecord, ContrastRecord, RowRecord, Word
-from pruneas.report.numbers import count, duration, percent, points, share
+from pruneas.report.numbers import count, duration, percent, share, with_interval, with_spread
 
 SHOWN: Mapping[Word, str] = {
     "better": "better",
@@ -68,10 +68,7 @@ def _name(row: RowRecord) -> str:
 
 
 def _numbers(contrast: ContrastRecord | None) -> str:
-    if contrast is None or contrast.difference is None or contrast.interval is None:
-        return ""
-    low, high = contrast.interval
-    return f"{points(contrast.difference)} ({points(low)}, {points(high)})"
+    return "" if contrast is None else with_interval(contrast.difference, contrast.interval)
 
 
 def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
@@ -86,8 +83,7 @@ def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
                 continue
             contrast = record.to_uniform(row.key)
             shown = "" if contrast is None else SHOWN[contrast.word]
-            spread = "" if row.std is None else f" ± {percent(row.std)}"
-            cells = [row.arm, f"{percent(row.mean)}{spread}", _numbers(contrast), shown]
+            cells = [row.arm, with_spread(row.mean, row.std), _numbers(contrast), shown]
             grid.add_row(Text(_name(row)), *cells, style="bold" if shown in ("better", "worse") else "")
         yield grid
         yield ""

@@ -5,9 +5,9 @@ A browser is told the same: the page's policy forbids scripts and whatever would
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from pruneas.report.figures import Figure, Line, Rows
+from pruneas.report.figures import Figure, Grids, Line, Rows
 from pruneas.report.markup import Markup, tag
 from pruneas.report.svg import DARK, LIGHT, STYLE, draw
 
@@ -55,19 +55,21 @@ def figure(shown: Figure) -> Markup:
 def _tips(shown: Figure) -> list[str]:
     if isinstance(shown, Rows):
         return [tip for row in shown.rows for tip in [row.tip] * row.is_drawn + [tick.tip for tick in row.ticks]]
+    if isinstance(shown, Grids):
+        return [tip for grid in shown.grids for tip in grid.tips]
     series = ([each.tip] if isinstance(each, Line) else [mark.tip for mark in each.marks] for each in shown.series)
     return [tip for tips in series for tip in tips]
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> Markup:
-    """A table, on a phone a list of cards. Cells are text or markup; the row `strong` is set off."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, strong: Collection[int] = ()) -> Markup:
+    """A table, on a phone a list of cards. Cells are text or markup; the rows with a number in `strong` are set off."""
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in columns)))
     body = [
         tag(
             "tr",
             tag("th", row[0], scope="row"),
             *(tag("td", cell, data_label=name) for name, cell in zip(columns[1:], row[1:], strict=True)),
-            class_="strong" if index == strong else None,
+            class_="strong" if index in strong else None,
         )
         for index, row in enumerate(rows)
     ]
