@@ -99,12 +99,12 @@ def widths(run: RunRecords) -> Rows:
     )
 
 
-def _architectures(run: RunRecords) -> list[Named]:
+def _architectures(run: RunRecords) -> Sequence[Named]:
     """The winner first, then the baselines; before there is a winner, the best candidate so far."""
     if (result := run.result) is not None:
         arms = [arm for arm in result.arms if arm.role != "base"]
         return [(arm.name, arm.widths) for arm in sorted(arms, key=lambda arm: arm.name != result.winner)]
-    generated = [(each.method, each.widths) for each in run.proposals]
+    generated: list[Named] = [(each.method, each.widths) for each in run.proposals]
     searched = [trial for trial in run.trained if trial.origin == SEARCH]
     if not searched:
         return generated
