@@ -130,7 +130,9 @@ def accuracy(record: ComparisonRecord, arm: Arm, masked: bool, quantity: str) ->
     rows = [row for row in record.rows if row.masked is masked and row.arm == arm and row.role != "base"]
     controls = {each.control for row in rows if (each := record.to_uniform(row.key)) is not None}
     rows = [row for row in record.rows if row in rows or row.key in controls or row.role == "base"]
-    names = dict.fromkeys((row.name, row.arm) for row in rows)
+    curves: dict[tuple[str, Arm], list[RowRecord]] = {}
+    for row in rows:
+        curves.setdefault((row.name, row.arm), []).append(row)
     limits = [each for each in record.budgets if each.startswith("params") == (quantity == "params")]
     what = "masks" if masked else "widths"
     return Plot(
@@ -145,10 +147,10 @@ def accuracy(record: ComparisonRecord, arm: Arm, masked: bool, quantity: str) ->
             Points(
                 name=name if name == "base" or its == arm else f"{name}, {its}",
                 style=how[name],
-                joined=True,
-                marks=[_accuracy_mark(row, quantity) for row in rows if (row.name, row.arm) == (name, its)],
+                joined=len(mine) > 1,
+                marks=[_accuracy_mark(row, quantity) for row in mine],
             )
-            for name, its in names
+            for (name, its), mine in curves.items()
         ],
         side_by_side=bool(limits),
     )
@@ -231,7 +233,6 @@ def _widths(
 
 def keep_maps(record: ComparisonRecord) -> list[Grids]:
     """For each set of masks, how many kernels of every stage keep each of their places [Liu2019, figure 4]."""
-    how = styles(record)
     found: dict[tuple[str, str], list[KeepMapRecord]] = {}
     for each in record.keep_maps:
         found.setdefault((each.name, each.budget), []).append(each)
@@ -245,7 +246,6 @@ def keep_maps(record: ComparisonRecord) -> list[Grids]:
                 Grid(label=f"stage {each.stage}, {len(each.rows)} x {len(each.rows[0])}", rows=each.rows)
                 for each in maps
             ],
-            style=how.get(name, "search"),
         )
         for (name, budget), maps in found.items()
     ]

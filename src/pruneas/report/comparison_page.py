@@ -6,12 +6,19 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from pruneas.report import comparison_figures as draw
-from pruneas.report.comparison import SHOWN, ComparisonRecord, ComputeRecord, RowRecord, Word
+from pruneas.report.comparison import (
+    SHOWN,
+    ComparisonRecord,
+    ComputeRecord,
+    ContrastRecord,
+    RowRecord,
+    Word,
+)
 from pruneas.report.comparison_state import ComparisonState
 from pruneas.report.figures import Figure
 from pruneas.report.markup import Markup, tag
 from pruneas.report.numbers import count, duration, percent, share, with_interval, with_spread
-from pruneas.report.page import code, facts, figures, listing, page, paragraph, section, table, tiles
+from pruneas.report.page import code, facts, figures, listing, page, paragraph, section, table, tiles, unbroken
 
 COUNTED: Sequence[tuple[Word, str]] = (
     ("better", "better"),
@@ -101,8 +108,8 @@ def _tiles(record: ComparisonRecord) -> Iterator[tuple[str, str, str]]:
 
 def _table(state: ComparisonState, record: ComparisonRecord) -> Markup:
     columns = (
-        "architecture", "arm", "test accuracy, %", "seeds", "against uniform, points", "shown", "epochs", "FLOPs",
-        "params", "compute: own", "before",
+        "architecture", "arm", "test accuracy, %", "seeds", "against uniform, points", "shown", "epochs",
+        "FLOPs of base", "params of base", "own compute", "before",
     )  # fmt: skip
     base = [row for row in record.rows if row.role == "base"]
     parts: list[Markup] = []
@@ -111,9 +118,9 @@ def _table(state: ComparisonState, record: ComparisonRecord) -> Markup:
         told = [None if (each := record.to_uniform(row.key)) is None else each.word for row in rows]
         strong = {index for index, word in enumerate(told) if word in ("better", "worse")}
         parts.append(tag("h3", f"Budget {draw.group_name(group)}"))
-        parts.append(table(columns, [_cells(record, row) for row in rows], strong=strong))
+        parts.append(table(columns, [_cells(record, row) for row in rows], strong=strong, dense=True))
     if not parts:
-        parts.append(table(columns, [_cells(record, row) for row in base]))
+        parts.append(table(columns, [_cells(record, row) for row in base], dense=True))
     short = state.short_rows if state.is_finished else {}
     if short:
         parts.append(paragraph(f"{len(short)} rows lack seeds, because trainings failed.", kind="warning"))
@@ -124,23 +131,28 @@ def _table(state: ComparisonState, record: ComparisonRecord) -> Markup:
 def _cells(record: ComparisonRecord, row: RowRecord) -> tuple[str, ...]:
     contrast = record.to_uniform(row.key)
     least, most = min(row.epochs), max(row.epochs)
+    difference, _, interval = ("", "", "") if contrast is None else _difference(contrast).partition(" ")
     return (
         row.name,
-        row.arm,
-        with_spread(row.mean, row.std),
+        unbroken(row.arm),
+        unbroken(with_spread(row.mean, row.std)),
         str(len(row.seeds)),
-        "" if contrast is None else with_interval(contrast.difference, contrast.interval),
+        unbroken(difference, interval) if difference else "",
         "" if contrast is None else SHOWN[contrast.word],
         str(least) if least == most else f"{least} to {most}",
-        f"{count(round(row.flops))} ({share(row.flops_share)})",
-        f"{count(round(row.params))} ({share(row.params / record.base_params)})",
+        unbroken(share(row.flops_share)),
+        unbroken(share(row.params / record.base_params)),
         _spent(row.own),
         _spent(row.before) if row.before.flops else "",
     )
 
 
-def _spent(compute: ComputeRecord) -> str:
-    return f"{count(round(compute.flops))}, {duration(compute.seconds)}"
+def _difference(contrast: ContrastRecord) -> str:
+    return with_interval(contrast.difference, contrast.interval)
+
+
+def _spent(compute: ComputeRecord) -> Markup:
+    return unbroken(f"{count(round(compute.flops))},", duration(compute.seconds))
 
 
 def _caption(record: ComparisonRecord) -> str:

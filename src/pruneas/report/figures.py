@@ -179,7 +179,6 @@ class Grids:
     title: str
     caption: str
     grids: Sequence[Grid]
-    style: Style = "winner"
 
     @property
     def num_marks(self) -> int:

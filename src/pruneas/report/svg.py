@@ -16,7 +16,7 @@ WIDTH = 440.0
 PLOT_HEIGHT, ROW_HEIGHT = 220.0, 21.0
 ROWS_A_PART = 36
 """So many rows are one drawing: a page that is printed breaks between drawings only."""
-LABEL_WIDTH = 168.0
+LABEL_WIDTH = 184.0
 CELL, SHADE = 34.0, 0.55
 """The side of a grid's cell, and how opaque the darkest is: its number, in the colour of text, stays readable."""
 APART = 14.0
@@ -270,13 +270,13 @@ def _grids(figure: Grids, standalone: bool) -> Markup:
         if left and left + width > WIDTH:
             left, top = 0.0, bottom + 14
         parts.append(tag("text", grid.label, x=left, y=top + 14, class_="strong"))
-        parts += _cells(grid, figure.style, left, top + 22, highest, digits)
+        parts += _cells(grid, left, top + 22, highest, digits)
         bottom = max(bottom, top + 22 + CELL * len(grid.rows))
         left += width + 16
     return _svg(parts, bottom + 4, figure.title, standalone)
 
 
-def _cells(grid: Grid, style: Style, left: float, top: float, highest: float, digits: int) -> Iterator[Markup]:
+def _cells(grid: Grid, left: float, top: float, highest: float, digits: int) -> Iterator[Markup]:
     tips = iter(grid.tips)
     for index, row in enumerate(grid.rows):
         for place, value in enumerate(row):
@@ -287,7 +287,7 @@ def _cells(grid: Grid, style: Style, left: float, top: float, highest: float, di
                 "text", f"{100 * value:.{digits}f}", x=x + CELL / 2, y=y + CELL / 2 + 4.5, text_anchor="middle",
                 class_="strong",
             )  # fmt: skip
-            yield tag("g", tag("title", next(tips)), cell, number, class_=f"mark s-{style}")
+            yield tag("g", tag("title", next(tips)), cell, number, class_="mark s-winner")
 
 
 # Parts of all -------------------------------------------------------------------------------------------------------
@@ -325,14 +325,14 @@ def _legend(keys: Sequence[tuple[str, Style, str]]) -> tuple[list[Markup], float
         text = _shortened(name, WIDTH - 42)
         if x and x + 32 + _length(text) > WIDTH:
             x, y = 0.0, y + 18
-        reach = 26 if kind == "line" else 14  # as long as the longest pattern of dashes
+        reach = 26 if kind in ("line", "joined") else 14  # as long as the longest pattern of dashes
         through = tag("path", d=f"M{x:.1f},{y - 4:.1f}h{reach}", class_="line")
         if kind == "line":
             shape = through
         elif kind in ("bar", "track"):
             shape = tag("rect", x=x, y=y - 9, width=14, height=10, class_=kind)
         else:
-            shape = _symbol(style, x + 7, y - 4, in_row=kind == "tick")
+            shape = _symbol(style, x + reach / 2, y - 4, in_row=kind == "tick")
             shape = joined([through, shape]) if kind == "joined" else shape
         parts.append(tag("g", shape, class_=f"s-{style}"))
         parts.append(tag("text", text, x=x + reach + 5, y=y))
