@@ -74,9 +74,8 @@ def to_uniform(record: ComparisonRecord, group: Group) -> Rows:
     found = [(row, each) for row in rows_of(record, group) if (each := record.to_uniform(row.key)) is not None]
     return difference_rows(
         f"Difference to uniform at {group_name(group)}",
-        f"Mean test accuracy minus that of uniform {'sparsification' if group[1] else 'scaling'} trained the same way "
-        f"(fine-tuned: trained by Scratch-B), with {100 * record.confidence:g} % intervals that hold for all rows of "
-        "all budgets at once; those of random widths, whose spread is that of widths, too, hold for themselves.",
+        f"Mean test accuracy minus that of uniform {'sparsification' if group[1] else 'scaling'} at the same budget, "
+        f"with {100 * record.confidence:g} % intervals that hold for all rows at once.",
         [_contrasted(record, each, f"{row.name}, {row.arm}") for row, each in found],
         record.confidence,
     )
@@ -137,8 +136,8 @@ def accuracy(record: ComparisonRecord, arm: Arm, masked: bool, quantity: str) ->
     what = "masks" if masked else "widths"
     return Plot(
         title=f"{arm[:1].upper()}{arm[1:]}, {what}: accuracy against {word}",
-        caption="Test accuracy, mean and spread (one standard deviation) over the seeds, of each budget's architectures"
-        f"{'; what costs about the same is drawn side by side' if limits else ''}.",
+        caption="Mean and spread (one standard deviation) over the seeds, for every budget."
+        f"{' What costs about the same is drawn side by side.' if limits else ''}",
         x=Axis(
             label=word, unit="count", least_span=LEAST_COST * max((_cost(row, quantity) for row in rows), default=1)
         ),
@@ -173,8 +172,8 @@ def compute(record: ComparisonRecord, group: Group) -> Rows:
     rows = [row for row in record.rows if row.role == "base"] + rows_of(record, group)
     return Rows(
         title=f"Compute at {group_name(group)}",
-        caption="FLOPs of training, mean of a seed: three times those of all images that were trained on. The time of "
-        "the arm's own training stands at the end.",
+        caption="Mean of a seed: three times the FLOPs of all images that were trained on, with the time of the arm's "
+        "own training at the end.",
         axis=Axis(label="FLOPs of training", unit="count", from_zero=True),
         rows=[
             Row(
@@ -271,8 +270,8 @@ def weights(record: ComparisonRecord) -> list[Plot]:
 def _distributions(title: str, record: ComparisonRecord, each: Sequence[WeightsRecord]) -> Plot:
     return Plot(
         title=title,
-        caption="The convolutions' weights after the first training of each arm, those that are masked left out; the "
-        "outermost places also hold what lies beyond.",
+        caption="The convolutions' weights after the first training of each arm, without masked ones; what lies "
+        "beyond is in the outermost places.",
         x=Axis(label="weight", unit="number"),
         y=Axis(label="share of the weights", unit="percent", from_zero=True),
         series=[_distribution(record.row(one.row), one) for one in each],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from pruneas.report import comparison_figures as draw
 from pruneas.report.comparison import (
@@ -20,13 +20,13 @@ from pruneas.report.markup import Markup, tag
 from pruneas.report.numbers import count, duration, percent, share, with_interval, with_spread
 from pruneas.report.page import code, facts, figures, listing, page, paragraph, section, table, tiles, unbroken
 
-COUNTED: Sequence[tuple[Word, str]] = (
-    ("better", "better"),
-    ("worse", "worse"),
-    ("no difference seen", "no difference seen"),
-    ("the same", "the very same trainings"),
-    ("cannot be told", "cannot be told"),
-)
+COUNTED: Mapping[Word, str] = {
+    "better": "{} better",
+    "worse": "{} worse",
+    "no difference seen": "no difference seen in {}",
+    "the same": "the very same trainings in {}",
+    "cannot be told": "{} cannot be told",
+}
 
 
 def comparison_page(state: ComparisonState) -> str:
@@ -57,7 +57,7 @@ def headline(state: ComparisonState) -> str:
     words = [each.word for each in state.result.contrasts if each.question == "to uniform"]
     if not words:
         return "Nothing was held against uniform scaling."
-    told = ", ".join(f"{number} {text}" for word, text in COUNTED if (number := words.count(word)))
+    told = ", ".join(text.format(number) for word, text in COUNTED.items() if (number := words.count(word)))
     return f"Of {len(words)} rows held against uniform scaling: {told}."
 
 
@@ -123,7 +123,7 @@ def _table(state: ComparisonState, record: ComparisonRecord) -> Markup:
         parts.append(table(columns, [_cells(record, row) for row in base], dense=True))
     short = state.short_rows if state.is_finished else {}
     if short:
-        parts.append(paragraph(f"{len(short)} rows lack seeds, because trainings failed.", kind="warning"))
+        parts.append(paragraph("Not every row has all its seeds, because trainings failed:", kind="warning"))
         parts.append(listing([f"{key}: {done} of {asked} seeds" for key, (done, asked) in short.items()]))
     return section("The table", *parts, paragraph(_caption(record), kind="muted"))
 
@@ -174,17 +174,20 @@ def _caption(record: ComparisonRecord) -> str:
 
 
 def _to_uniform(record: ComparisonRecord) -> Markup:
-    shown = [figure for group in draw.groups(record) if (figure := draw.to_uniform(record, group)).rows]
-    return section(
-        "Against uniform scaling",
-        figures(*shown) if shown else paragraph("There is nothing to be held against uniform scaling."),
+    shown = [figure for group in draw.groups(record) if (figure := draw.to_uniform(record, group)).num_marks]
+    if not shown:
+        return section("Against uniform scaling", paragraph("There is no difference to be drawn."))
+    told = (
+        "Fine-tuned rows are held against uniform trained by Scratch-B, all others against uniform trained the same "
+        "way. The intervals hold for all rows of all budgets at once; those of random widths, whose spread is that of "
+        "widths, too, for themselves."
     )
+    return section("Against uniform scaling", figures(*shown), paragraph(told, kind="muted"))
 
 
 def _questions(record: ComparisonRecord) -> Iterator[Markup]:
-    shown = [
-        draw.question(record, each) for each in record.questions if each.name not in ("to uniform", "random to uniform")
-    ]
+    others = [each for each in record.questions if each.name not in ("to uniform", "random to uniform")]
+    shown = [figure for each in others if (figure := draw.question(record, each)).num_marks]
     if not shown:
         return
     least = [

@@ -177,7 +177,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
 }
 @media print {
   @page { margin: 14mm; }
-  body { font-size: 10.5pt; }
+  html, body { font-size: 10.5pt; }
   main { max-width: none; padding: 0; }
   section { margin-top: 1.4rem; }
   h2, h3 { break-after: avoid; }
@@ -185,6 +185,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .tiles strong { font-size: 1.15rem; }
   table { font-size: 8.8pt; }
   table.dense { font-size: 8pt; }
+  thead th { font-size: inherit; }
   th, td { padding: .25rem .6rem .25rem 0; }
   figure, svg, tr, pre, .tiles { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 18px 28px; }
