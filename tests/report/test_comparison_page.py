@@ -190,7 +190,8 @@ def test_an_unfinished_one_says_how_far_it_is_and_how_to_go_on():
     assert headline(state) == "Not finished, so there is no verdict: 4 of 7 trainings are done."
     page = Page(comparison_page(state))
     assert page.figures == {}
-    assert "pruneas compare --budget 0.5" in page.words.partition("So far")[0]
+    before = page.words.partition("So far")[0]
+    assert "pruneas compare --budget 0.5" in before and "pruneas report 'runs/made up-compare' --html" in before
     for text in (
         "base networks 2 trained",
         "generators 4 architectures given",

@@ -111,7 +111,9 @@ def test_it_ends_with_its_page(compared):
     record = compared.record
     assert all(sentence in page.words for sentence in record.verdict)
     assert page.figures["Scratch-e, widths: accuracy against FLOPs"] == 6  # all but masks
-    assert page.figures["Compute at 0.5"] + page.figures["Compute at 0.5, masks"] == len(record.rows) + 1  # the base network twice
+    assert (
+        page.figures["Compute at 0.5"] + page.figures["Compute at 0.5, masks"] == len(record.rows) + 1
+    )  # the base network twice
     cells = [len(each.rows) * len(each.rows[0]) for each in record.keep_maps if each.name == "magnitude"]
     assert page.figures["Kept places of kernels: magnitude at 0.5"] == sum(cells) > 0
     assert page.figures["Weights of magnitude at 0.5, masks"] == 1 + 3

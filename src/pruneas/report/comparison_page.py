@@ -43,8 +43,9 @@ def comparison_page(state: ComparisonState) -> str:
             _costs(record),
             _compute(record),
             *_architectures(record),
+            _again(state),
         ]
-    parts += [_again(state), _method(state)]
+    parts.append(_method(state))
     parts.append(tag("footer", "FLOPs are multiply-adds of one input, as fvcore counts them."))
     return page(f"{state.network}, a comparison: pruneas", *parts)
 
@@ -80,8 +81,9 @@ def _head(state: ComparisonState) -> Iterator[Markup]:
     yield tag("p", f"A comparison: {state.network} on {state.data}{budgets}", class_="kicker")
     yield tag("h1", headline(state))
     if not state.is_finished:
-        yield paragraph("Give its command again, and the comparison goes on where it was:", kind="muted")
-        yield code(state.command)
+        told = "Give its command again, and the comparison goes on where it was; the other one writes this page anew:"
+        yield paragraph(told, kind="muted")
+        yield code(f"{state.command}\n{_report(state)} --html")
     if state.result is not None:
         yield from map(paragraph, state.result.verdict)
         yield tiles(list(_tiles(state.result)))
@@ -254,7 +256,7 @@ def _so_far(state: ComparisonState) -> Markup:
 
 
 def _again(state: ComparisonState) -> Markup:
-    again = f"pruneas report {shlex.quote(state.folder)}"
+    again = _report(state)
     return section(
         "How to go on",
         paragraph("The same command goes on with it; more budgets, generators, arms and seeds add to what is there:"),
@@ -262,6 +264,10 @@ def _again(state: ComparisonState) -> Markup:
         paragraph("The tables in a terminal, everything as values, and this page anew:"),
         code(f"{again}\n{again} --json\n{again} --html"),
     )
+
+
+def _report(state: ComparisonState) -> str:
+    return f"pruneas report {shlex.quote(state.folder)}"
 
 
 def _method(state: ComparisonState) -> Markup:

@@ -19,6 +19,7 @@ from pruneas.report.run_page import run_page
 from pruneas.run.comparison_state import is_comparison, read_state
 from pruneas.run.folder import LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
 from pruneas.run.result import load
+from pruneas.run.sweep import is_sweep, load_sweep
 from pruneas.search.importance import importances
 from pruneas.search.records import read_trials
 
@@ -30,6 +31,9 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     Raises RunError where the folder holds neither, or a file of it cannot be read.
     """
     path = out if out is not None else folder / REPORT
+    if is_sweep(folder):
+        runs = ", ".join(str(result.folder) for result in load_sweep(folder).results)
+        raise RunError(f"{folder}: holds searches at several budgets, each with a page of its own; give one of {runs}")
     page = comparison_page(read_state(folder)) if is_comparison(folder) else run_page(read_run(folder))
     try:
         write_text(path, page)
