@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from pruneas.report.figures import Axis, Grid, Grids, Guide, Line, Mark, Plot, Points, Row, Rows, Tick, front
-from pruneas.report.svg import ROWS_A_PART, WIDTH, _domain, _shortened, _side_by_side, _ticks, _written, draw
+from pruneas.report.svg import ROWS_A_PART, SHADE, WIDTH, _domain, _shortened, _side_by_side, _ticks, _written, draw
 
 SHARE = Axis(label="share", unit="percent", from_zero=True)
 COST = Axis(label="FLOPs", unit="count")
@@ -88,7 +88,7 @@ def test_grids_have_a_mark_a_cell_shaded_by_its_share():
     assert figure.num_marks == marks([drawing]) == 4 + 49 + 49
     cells = [cell for cell in elements(drawing, "rect") if cell.get("class") == "cell"]
     shades = [float(cell.get("fill-opacity")) for cell in cells[:4]]
-    assert shades[0] == 0.0 and shades[2] == max(shades) == 2 * shades[1]
+    assert shades == pytest.approx([0.0, SHADE / 2, SHADE, SHADE / 4], abs=0.006)  # written with two decimals
     assert all(float(cell.get("x")) + float(cell.get("width")) <= WIDTH for cell in cells)
     texts = [text.text for text in elements(drawing, "text")]
     assert texts[:5] == ["<0>", "0", "40", "80", "20"]
