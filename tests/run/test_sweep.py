@@ -52,6 +52,9 @@ def test_the_front_is_in_the_result_and_the_report(swept):
     data = json.loads(cli("report", "sweep", "--json", cwd=folder).stdout)
     assert [point["budget"] for point in data["front"]["points"]] == ["0.3", "0.6"]
     assert [result["budget"] for result in data["results"]] == ["0.3", "0.6"]
+    refused = cli("report", "sweep", "--html", cwd=folder)
+    assert refused.returncode == 2
+    assert "each with a page of its own; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.slow

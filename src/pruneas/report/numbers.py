@@ -38,6 +38,18 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
+def with_spread(mean: float, std: float | None) -> str:
+    """A mean share with its standard deviation, where there is one, in percent: 95.12 ± 0.34."""
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
+
+
+def with_interval(difference: float | None, interval: tuple[float, float] | None) -> str:
+    """A difference with its interval, where there is one, in percentage points: +1.23 (+0.10, +2.36)."""
+    if difference is None:
+        return ""
+    return points(difference) if interval is None else f"{points(difference)} ({', '.join(map(points, interval))})"
+
+
 def share(value: float) -> str:
     """A share as a percentage with one decimal: 49.9 %."""
     return f"{100 * value:.1f} %"

@@ -8,8 +8,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pruneas.report.numbers import count, duration, limits, percent, points, share
-from pruneas.report.records import ArmRecord, FidelityRecord, ResultRecord
+from pruneas.report.numbers import count, duration, limits, percent, share, with_interval, with_spread
+from pruneas.report.records import FidelityRecord, ResultRecord
 
 
 def table(record: ResultRecord) -> RenderableType:
@@ -38,28 +38,15 @@ def _comparison(record: ResultRecord) -> Table:
         winner = arm.name == record.winner
         result.add_row(
             Text(f"{arm.name} *" if winner else arm.name),
-            _accuracy(arm),
+            with_spread(arm.mean, arm.std),
             str(len(arm.seeds)),
             count(arm.flops),
             share(arm.flops_share),
             count(arm.params),
-            _difference(arm),
+            with_interval(arm.difference, arm.interval),
             style="bold green" if winner else "",
         )
     return result
-
-
-def _accuracy(arm: ArmRecord) -> str:
-    return percent(arm.mean) if arm.std is None else f"{percent(arm.mean)} ± {percent(arm.std)}"
-
-
-def _difference(arm: ArmRecord) -> str:
-    if arm.difference is None:
-        return ""
-    if arm.interval is None:
-        return points(arm.difference)
-    low, high = arm.interval
-    return f"{points(arm.difference)} ({points(low)}, {points(high)})"
 
 
 def _caption(record: ResultRecord) -> Text:

@@ -201,7 +201,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path}: is missing; give the folder of a run, as printed at the end of a search") from None
+        raise RunError(
+            f"{path}: is missing; give the folder of a run, as printed at the end of a search or a comparison"
+        ) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path}: cannot be read: {error}; delete it and give the search's command again") from error
 

@@ -82,7 +82,7 @@ class Setting:
         for quantity, most in self.limits.most.items():
             least, base = int(self.model.cost(self.legal.lowest, quantity)), self.model.base_cost(quantity)
             texts.append(
-                f"at most {amount_text(most, quantity)}, {most / base:.1%} of the base network's; from "
+                f"at most {amount_text(most, quantity)}, {most / base:.1%} of the base's; from "
                 f"{amount_text(least, quantity)} ({least / base:.1%}) on there are widths"
             )
         return "; ".join(texts)
