@@ -50,6 +50,7 @@ def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> 
         devices=devices(setting.device, setting.workers),
         workers=setting.workers,
         folder=folder,
+        stops_below=setting.space.finalists.count if setting.space.search.stopping else None,
         compile=setting.space.compute.compile,
     )
 
