@@ -25,6 +25,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -48,9 +49,9 @@ COPIES_IN_A_ROW = 20
 """After so many proposals in a row that were trained before, the space has nothing new to offer."""
 LEASE = 120.0
 """Seconds after which the trial of a worker that has not been heard of is another's."""
-JOINED, OVER, BATCH = "joined", "over", "batch"
-"""Attributes of the study: whether anybody has joined; whether the search is over; the number of the last batch's first
-trial, and how many trials it has."""
+JOINED, OVER, AHEAD, BATCH = "joined", "over", "ahead", "batch"
+"""Attributes of the study: whether anybody has joined; whether the search is over; whether it is announced, but has not
+begun; the number of the last batch's first trial, and how many trials it has."""
 RUN, ASKING = "run", "asking"
 """Tasks beside the trials: to be the one who began the search; to ask."""
 
@@ -88,8 +89,41 @@ def lead(
     Raises RunError where the study or the records are not this search's, or another process leads it.
     """
     kept = {record.number: record for record in read_trials(search.folder)}
+    with _leading(place, search.folder, fresh=fresh) as (study, leases):
+        if PLAN not in study.user_attrs:  # a new one: what another of its name had, which was deleted, is not its
+            leases.clear(but=RUN)
+        study.set_user_attr(PLAN, dict(plan))
+        study.set_user_attr(OVER, False)
+        search.enqueue_anchors(study)
+        study.set_user_attr(AHEAD, False)
+        worker = Worker(search, study, leases, observer, worked, spared, kept=kept, leads=True)
+        return worker.run(pool)
+
+
+def announce(place: Place, folder: Path, *, fresh: bool = False) -> None:
+    """Say that this process will lead a search of that run's folder, later: who would join waits until it begins.
+
+    `fresh` forgets an earlier study of that name. Raises RunError where another process leads it.
+    """
+    with _leading(place, folder, fresh=fresh) as (study, _):
+        study.set_user_attr(AHEAD, True)
+
+
+def withdraw(place: Place) -> None:
+    """Say that a search that was announced does not begin after all; nothing where it has begun."""
     storage = connect(place.url)
-    home = f"{socket.gethostname()}:{search.folder.resolve()}"
+    try:
+        if place.study in optuna.get_all_study_names(storage):
+            open_study(storage, place.study).set_user_attr(AHEAD, False)
+    finally:
+        storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def _leading(place: Place, folder: Path, *, fresh: bool) -> Iterator[tuple[optuna.Study, Leases]]:
+    """Be the one who leads a search, from a run's folder that nobody else works in. `fresh` makes its study anew."""
+    storage = connect(place.url)
+    home = f"{socket.gethostname()}:{folder.resolve()}"
     leases = place.leases(storage.engine, home)
     leases.create()
     leases.release_others(f"{home}#")  # the folder is ours alone, so whoever worked from it is dead
@@ -100,17 +134,9 @@ def lead(
             f"{process.partition('.')[0]}); join it with `pruneas worker`, or wait for it"
         )
     try:
-        known = place.study in optuna.get_all_study_names(storage)
-        if known and fresh:
+        if fresh and place.study in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=place.study, storage=storage)
-        study = open_study(storage, place.study)
-        if PLAN not in study.user_attrs:  # a new one: what another of its name had, which was deleted, is not its
-            leases.clear(but=RUN)
-        study.set_user_attr(PLAN, dict(plan))
-        study.set_user_attr(OVER, False)
-        search.enqueue_anchors(study)
-        worker = Worker(search, study, leases, observer, worked, spared, kept=kept, leads=True)
-        return worker.run(pool)
+        yield open_study(storage, place.study), leases
     finally:
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
             leases.release(RUN)
