@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,19 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all; folders that are missing are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def copy_once(source: Path, target: Path) -> None:
+    """Copy a file that is there and has not been copied yet."""
+    if source.exists() and not target.exists():
+        copy_file(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

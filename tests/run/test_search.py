@@ -241,6 +241,7 @@ def test_two_processes_do_not_work_in_one_run(tmp_path):
         for line in first.stderr:
             if line.startswith("data"):
                 break
+        os.kill(first.pid, signal.SIGSTOP)  # lest it is done before the second has loaded torch
         second = cli(*SEARCH, cwd=tmp_path)
         os.killpg(first.pid, signal.SIGKILL)
     assert second.returncode == 2

@@ -8,14 +8,13 @@ earlier comparisons fit wherever they are the same training.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pruneas.errors import RunError
-from pruneas.files import replacing, write_json
+from pruneas.files import copy_file, write_json
 from pruneas.progress import Observer
 from pruneas.search.train import (
     CHECKPOINT,
@@ -123,8 +122,7 @@ class Trainings:
                 if (training.test and found.test_accuracy is None) or (training.weights and not kept.exists()):
                     continue
                 if training.weights is not None:
-                    with replacing(training.weights) as temporary:
-                        shutil.copyfile(kept, temporary)
+                    copy_file(kept, training.weights)
                 origins[found.identity] = str(run)
                 write_json(self._origins, origins)
                 write_json(self._path(found.identity), found.to_json())

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pruneas.report.records import DataRecord, read_value
+from pruneas.report.records import DataRecord, Tested, read_value
 
 SCHEMA = 1
 
@@ -35,7 +34,7 @@ class ComputeRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowRecord:
+class RowRecord(Tested):
     """An architecture at a budget, trained by one of the arms, once a seed.
 
     `name` is a generator's, 'base' or 'found'. `masked`: the base's widths with single weights masked, whose cost is
@@ -69,16 +68,6 @@ class RowRecord:
         lengths = {len(self.seeds), len(self.test_accuracies), len(self.validation_accuracies), len(self.epochs)}
         if lengths == {0} or len(lengths) > 1:
             raise ValueError(f"{self.key}: must have as many accuracies and epochs as seeds, and one at least")
-
-    @property
-    def mean(self) -> float:
-        """Mean test accuracy over the seeds."""
-        return statistics.fmean(self.test_accuracies)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation of the test accuracy over the seeds; None with a single seed."""
-        return statistics.stdev(self.test_accuracies) if len(self.seeds) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,25 @@ DISAGREES = 0.1
 Role = Literal["base", "uniform", "generator", "winner", "searched"]
 
 
+class Tested:
+    """What has a test accuracy a seed."""
+
+    __slots__ = ()
+    test_accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return statistics.fmean(self.test_accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the test accuracy over the seeds; None with a single seed."""
+        return statistics.stdev(self.test_accuracies) if len(self.test_accuracies) > 1 else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmRecord:
+class ArmRecord(Tested):
     """One architecture, trained from scratch once a seed with the full recipe.
 
     `origin` is where it comes from: a generator's name or 'search'; `removed` are blocks without their branch.
@@ -58,16 +75,6 @@ class ArmRecord:
                 f"{self.name}: must have one test and one validation accuracy a seed, got {len(self.test_accuracies)} "
                 f"and {len(self.validation_accuracies)} for {len(self.seeds)} seeds"
             )
-
-    @property
-    def mean(self) -> float:
-        """Mean test accuracy over the seeds."""
-        return statistics.fmean(self.test_accuracies)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation of the test accuracy over the seeds; None with a single seed."""
-        return statistics.stdev(self.test_accuracies) if len(self.seeds) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ Every stage keeps its results in the comparison's folder and takes up what it fi
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 from pruneas.architecture import Architecture, Budget
 from pruneas.compare.arms import ARMS, PASSES, Arm, Arms, Candidate, Starts, default_cap, starts
 from pruneas.compare.trainings import Trainings
-from pruneas.cost.projection import limit
 from pruneas.errors import TrainingError
-from pruneas.files import replacing, write_json, write_text
+from pruneas.files import copy_file, write_json, write_text
 from pruneas.generators import METHODS, Method, find_methods
 from pruneas.networks import provider
 from pruneas.progress import Observer
@@ -26,7 +24,7 @@ from pruneas.run.folder import SPACE, read_json
 from pruneas.run.generation import BASE, Generation, run_all
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting, check_givens
-from pruneas.search.propose import GeneratorRecord, Target, file_stem, masked_name
+from pruneas.search.propose import GeneratorRecord, file_stem, masked_name
 from pruneas.search.records import read_trials
 from pruneas.search.train import Training, TrainingRecord
 from pruneas.seeds import derive
@@ -79,10 +77,7 @@ class Comparison:
         self.notes = list(setting.notes)
         self.seed = asked.space.compute.seed
         self.budgets = {str(budget): budget for budget in map(Budget.parse, asked.budgets)}
-        self.targets = {
-            name: Target(most=limit(setting.model, setting.legal, budget), quantity=budget.quantity)
-            for name, budget in self.budgets.items()
-        }
+        self.targets = {name: setting.target(budget) for name, budget in self.budgets.items()}
         # Weights that were given have no seed: there is one base network, and nothing that it began with.
         self.num_bases = asked.num_seeds if asked.bases == "each" and setting.given is None else 1
         self.arms = Arms(
@@ -184,7 +179,7 @@ class Comparison:
             if record is None:
                 raise TrainingError(f"training a base network failed; {self.notes[-1]}")
             if not generation.weights.exists():
-                _copy(self.trainings.weights(asked[index]), generation.weights)
+                copy_file(self.trainings.weights(asked[index]), generation.weights)
             write_json(generation.s.folder / "base" / "record.json", record.to_json())
             found.append(record)
         return found
@@ -217,7 +212,7 @@ class Comparison:
         if not (weights.exists() and path.exists()):
             return None
         record = TrainingRecord.from_json(read_json(path))
-        _copy(weights, self.generations[0].weights)
+        copy_file(weights, self.generations[0].weights)
         write_json(self.generations[0].s.folder / "base" / "record.json", record.to_json())
         return record
 
@@ -237,10 +232,10 @@ class Comparison:
             if record.asked != generation.asked(method.name) or (trains and not (record.trained or record.weights)):
                 continue  # made before such weights were kept: the method is run again, with the same seed
             for name in filter(None, (record.weights, record.trained)):
-                _copy(source.with_name(name), target / name)
+                copy_file(source.with_name(name), target / name)
             if record.mask is not None:
                 masked = masked_name(method.name, own)
-                _copy(mask_path(source.with_name(masked_name(method.name, ""))), mask_path(target / masked))
+                copy_file(mask_path(source.with_name(masked_name(method.name, ""))), mask_path(target / masked))
             generation.save(own, record)
 
     # Rows ------------------------------------------------------------------------------------------------------------
@@ -464,9 +459,3 @@ class Comparison:
         if text not in self.notes:
             self.notes.append(text)
             self.observer.note(text)
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)

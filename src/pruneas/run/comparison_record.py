@@ -25,9 +25,9 @@ from pruneas.report.comparison import (
     WeightsRecord,
     WidthsRecord,
 )
-from pruneas.report.records import DataRecord
 from pruneas.run.conclusions import conclude
 from pruneas.run.machine import hardware, versions
+from pruneas.run.record import data_record
 from pruneas.search.train import TrainingRecord
 
 if TYPE_CHECKING:
@@ -49,17 +49,11 @@ def comparison_record(comparison: Comparison, rows: Sequence[Row], *, seconds: f
     conclusions = conclude(made)
     entries = _entries(rows)
     identities = {identity for row in rows for chosen in row.trained for identity in chosen.values()}
-    space, data = setting.space, setting.data
+    space = setting.space
     return ComparisonRecord(
         network=str(setting.structure.network),
         input=setting.structure.inputs[0].shape,
-        data=DataRecord(
-            name=space.data.source,
-            fingerprint=data.fingerprint,
-            training=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
+        data=data_record(setting),
         base_widths=setting.structure.widths,
         base_flops=setting.model.base.flops,
         base_params=setting.model.base.params,

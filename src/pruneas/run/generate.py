@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from pruneas import forking, interrupts
 from pruneas.architecture import Architecture, Budget
 from pruneas.config import Space
 from pruneas.errors import RunError
-from pruneas.files import replacing
+from pruneas.files import copy_file
 from pruneas.progress import Observer
 from pruneas.run.folder import held, prepare, settings, settled
 
@@ -48,7 +47,6 @@ def generate(
     forking.start(space.compute.threads)
 
     with interrupts.held_back():
-        from pruneas.cost.projection import limit
         from pruneas.generators import find_methods
         from pruneas.run.generation import Generation
         from pruneas.run.ledger import Ledger
@@ -60,10 +58,7 @@ def generate(
     with held(folder):
         found = find_methods([method], {method: space.generators.options.get(method, {})})
         setting = replace(Setting.of(kept, folder, download, observer), methods=(found[-1],), space=space)
-        targets = {
-            name: Target(most=limit(setting.model, setting.legal, budget), quantity=budget.quantity)
-            for name, budget in named.items()
-        }
+        targets = {name: setting.target(budget) for name, budget in named.items()}
         targets |= {
             f"share={share:g}": Target(most=setting.model.base.flops, quantity="flops", share=share) for share in shares
         }
@@ -101,8 +96,6 @@ def _named(out: Path, target: str) -> Path:
 
 def _copied(path: Path, out: Path) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
-            shutil.copyfile(path, temporary)
+        copy_file(path, out)
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}; give another file with --out") from error

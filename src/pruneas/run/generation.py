@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from pruneas.architecture import Architecture
 from pruneas.errors import NetworkError, TrainingError
-from pruneas.files import replacing, write_json, write_text
+from pruneas.files import copy_once, write_json, write_text
 from pruneas.generators import Method
 from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
@@ -101,18 +100,18 @@ class Generation:
         """
         base = other.s.folder / "base"
         for name in (self.weights.name, "record.json"):
-            _copy(base / name, self.s.folder / "base" / name)
+            copy_once(base / name, self.s.folder / "base" / name)
         for method in self.s.methods:
-            _copy(other._failure_path(method.name), self._failure_path(method.name))
+            copy_once(other._failure_path(method.name), self._failure_path(method.name))
             path = other._path(method.name, target)
             if not path.exists() or self._path(method.name, "").exists():
                 continue
             record = GeneratorRecord.read(path)
             if record.weights is not None:
                 own = record.weights.replace(file_stem(method.name, target), method.name, 1)
-                _copy(path.parent / record.weights, self._path(method.name, "").parent / own)
+                copy_once(path.parent / record.weights, self._path(method.name, "").parent / own)
                 record = replace(record, weights=own)
-            _copy(mask_path(other.masked(method.name, target)), mask_path(self.masked(method.name, "")))
+            copy_once(mask_path(other.masked(method.name, target)), mask_path(self.masked(method.name, "")))
             self.save("", record)
 
     def failures(self) -> dict[str, str]:
@@ -248,13 +247,6 @@ def run_all(generations: Mapping[str, Generation], pool: Pool, ledger: Ledger) -
             if generation.trains(job.key):
                 first.observer.trained(outcome.key)
             generation.settle(replace(outcome, key=job.key))
-
-
-def _copy(path: Path, to: Path) -> None:
-    """Copy a file that is there and not copied yet, whole or not at all."""
-    if path.exists() and not to.exists():
-        with replacing(to) as temporary:
-            shutil.copyfile(path, temporary)
 
 
 def _failure(path: Path) -> str:

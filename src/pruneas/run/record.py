@@ -78,13 +78,7 @@ def result_record(
     return ResultRecord(
         network=str(setting.structure.network),
         input=setting.structure.inputs[0].shape,
-        data=DataRecord(
-            name=space.data.source,
-            fingerprint=data.fingerprint,
-            training=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test),
-        ),
+        data=data_record(setting),
         budget=str(setting.budget),
         limit=setting.most,
         base_widths=setting.structure.widths,
@@ -109,6 +103,18 @@ def result_record(
         epochs=setting.recipe.epochs,
         notes=tuple(notes),
         fidelity=_fidelity(arms, selected, trials),
+    )
+
+
+def data_record(setting: Setting) -> DataRecord:
+    """What is told of a run's images."""
+    data = setting.data
+    return DataRecord(
+        name=setting.space.data.source,
+        fingerprint=data.fingerprint,
+        training=len(data.train),
+        validation=len(data.validation),
+        test=len(data.test),
     )
 
 

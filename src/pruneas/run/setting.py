@@ -22,6 +22,7 @@ from pruneas.networks.weights import fit_to, read_weights
 from pruneas.progress import Observer
 from pruneas.run.folder import read_json
 from pruneas.run.machine import hardware, num_workers, resolve_device, versions
+from pruneas.search.propose import Target
 from pruneas.search.train import outputs_of
 from pruneas.structure.build import structure_of
 from pruneas.structure.confirm import confirmed
@@ -67,6 +68,10 @@ class Setting:
             "weights": None if given is None else hashlib.sha256(Path(given).expanduser().read_bytes()).hexdigest(),
             "limit": self.most,
         }
+
+    def target(self, budget: Budget) -> Target:
+        """What an architecture may cost within a budget. Raises BudgetError for one that cannot be met."""
+        return Target(most=limit(self.model, self.legal, budget), quantity=budget.quantity)
 
     @classmethod
     def of(cls, space: Space, folder: Path, download: bool, observer: Observer) -> Setting:

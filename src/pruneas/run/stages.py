@@ -6,7 +6,6 @@ where it was, and a finished one is only read.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pruneas.compare.finalists import Entrant, Stage, choose
 from pruneas.cost.model import Widths
 from pruneas.cost.projection import uniform
 from pruneas.errors import TrainingError
-from pruneas.files import replacing, write_json, write_text
+from pruneas.files import copy_file, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.report.numbers import duration
 from pruneas.report.records import Role
@@ -270,8 +269,7 @@ class Run:
             for name in ("weights.safetensors", "weights.json"):  # of the winner before the run was extended
                 (best / name).unlink(missing_ok=True)
             return
-        with replacing(best / "weights.safetensors") as temporary:
-            shutil.copyfile(weights, temporary)
+        copy_file(weights, best / "weights.safetensors")
         write_json(
             best / "weights.json",
             {

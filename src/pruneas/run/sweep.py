@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pruneas import forking, interrupts
 from pruneas.architecture import Budget
 from pruneas.config import Finalists, Search, Space
 from pruneas.errors import RunError
-from pruneas.files import replacing, write_text
+from pruneas.files import copy_once, write_text
 from pruneas.progress import Observer
 from pruneas.report.front import FrontRecord
 from pruneas.run.folder import held, prepare, settings
@@ -68,12 +67,10 @@ def sweep(
     forking.start(space.compute.threads)
 
     with interrupts.held_back():
-        from pruneas.cost.projection import limit
         from pruneas.run.generation import Generation
         from pruneas.run.ledger import Ledger
         from pruneas.run.place import place_for, write_places
         from pruneas.run.setting import Setting, check_givens
-        from pruneas.search.propose import Target
         from pruneas.search.worker import LEASE, Place, announce, withdraw
         from pruneas.training import Pool
 
@@ -81,10 +78,7 @@ def sweep(
     kept = space.model_copy(update={"budget": "1.0", "search": Search(), "finalists": Finalists()})
     with held(common), contextlib.ExitStack() as announced:
         setting = Setting.of(kept, common, download, observer)
-        targets = {
-            name: Target(most=limit(setting.model, setting.legal, budget), quantity=budget.quantity)
-            for name, budget in asked.items()
-        }
+        targets = {name: setting.target(budget) for name, budget in asked.items()}
         prepare(common, kept, fresh=fresh)
         facts = {"command": command, **setting.facts()}
         check_givens(common, facts)
@@ -172,7 +166,4 @@ def _copy_base_tests(result: SearchResult, folder: Path) -> None:
             if record["flops"] != base.flops or record["params"] != base.params:
                 continue
             for file in (path.with_suffix(".safetensors"), path):  # the record last: it says that all is there
-                copy = folder / "test" / file.name
-                if file.exists() and not copy.exists():
-                    with replacing(copy) as temporary:
-                        shutil.copyfile(file, temporary)
+                copy_once(file, folder / "test" / file.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from pruneas import forking, interrupts
 from pruneas.architecture import Architecture
 from pruneas.config import Space
 from pruneas.errors import ArchitectureError, SpaceError, TrainingError
-from pruneas.files import replacing, write_json, write_text
+from pruneas.files import copy_file, write_json, write_text
 from pruneas.progress import Observer
 from pruneas.run.folder import held, prepare, settings, settled
 
@@ -150,8 +149,7 @@ def train(
             observer.note(note)
         write_text(folder / "architecture.json", text + "\n")
         if (first := stage.weights(entrant, stage.seeds[0])).exists():
-            with replacing(folder / WEIGHTS) as temporary:
-                shutil.copyfile(first, temporary)
+            copy_file(first, folder / WEIGHTS)
         result = TrainResult(
             folder=folder,
             weights=folder / WEIGHTS,
