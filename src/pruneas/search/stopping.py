@@ -17,11 +17,10 @@ interrupted, stops at the same epoch.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 LEAST = 8
 """Trainings that went to their end, from which on others may be stopped."""
@@ -67,22 +66,22 @@ class Line:
         """None where nothing can be read off it: all accuracies are equal, or higher ones end lower."""
         from scipy import stats  # a second to load, and whoever trains never gets here
 
-        x, y = np.asarray(after, dtype=np.float64), np.asarray(ends, dtype=np.float64)
-        squares = float(((x - x.mean()) ** 2).sum())
-        if len(x) < 3 or squares == 0:
+        mean, end, freedom = statistics.fmean(after), statistics.fmean(ends), len(after) - 2
+        squares = sum((x - mean) ** 2 for x in after)
+        if freedom < 1 or len(set(after)) == 1:
             return None
-        slope = float(((x - x.mean()) * (y - y.mean())).sum()) / squares
+        slope = sum((x - mean) * (y - end) for x, y in zip(after, ends, strict=True)) / squares
         if slope <= 0:
             return None
-        intercept = float(y.mean() - slope * x.mean())
-        freedom = len(x) - 2
-        deviation = math.sqrt(float(((y - intercept - slope * x) ** 2).sum()) / freedom)
+        intercept = end - slope * mean
+        residuals = [y - intercept - slope * x for x, y in zip(after, ends, strict=True)]
+        deviation = math.sqrt(sum(residual**2 for residual in residuals) / freedom)
         return cls(
             epoch=epoch,
             slope=slope,
             intercept=intercept,
-            num=len(x),
-            mean=float(x.mean()),
+            num=len(after),
+            mean=mean,
             squares=squares,
             margin=deviation * float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)),
         )

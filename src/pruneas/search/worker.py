@@ -110,13 +110,14 @@ def announce(place: Place, folder: Path, *, fresh: bool = False) -> None:
 
 
 def withdraw(place: Place) -> None:
-    """Say that a search that was announced does not begin after all; nothing where it has begun."""
-    storage = connect(place.url)
-    try:
-        if place.study in optuna.get_all_study_names(storage):
-            open_study(storage, place.study).set_user_attr(AHEAD, False)
-    finally:
-        storage.engine.dispose()
+    """Say that a search that was announced does not begin after all; nothing where it has begun, or is gone."""
+    with contextlib.suppress(RunError, sqlalchemy.exc.SQLAlchemyError):  # whatever ended the run is what is to be told
+        storage = connect(place.url, create=False)
+        try:
+            if place.study in optuna.get_all_study_names(storage):
+                open_study(storage, place.study).set_user_attr(AHEAD, False)
+        finally:
+            storage.engine.dispose()
 
 
 @contextlib.contextmanager
