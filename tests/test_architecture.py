@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruneas.architecture import Architecture, Budget, Input, Reference
+from pruneas.architecture import Architecture, Budget, Input, Limit, Reference
 from pruneas.errors import ArchitectureError, BudgetError, NetworkError
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.]{0,9}:[a-z_][a-z0-9_.]{0,9}", fullmatch=True)
@@ -210,26 +210,34 @@ def test_what_is_no_argument_is_told_what_may_stand_there(brackets: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "budget"),
+    ("text", "limits"),
     [
-        ("0.5", Budget(quantity="flops", share=0.5)),
-        (0.5, Budget(quantity="flops", share=0.5)),
-        (1, Budget(quantity="flops", share=1.0)),
-        ("5e-1", Budget(quantity="flops", share=0.5)),
-        ("flops=0.25", Budget(quantity="flops", share=0.25)),
-        ("params=0.5", Budget(quantity="params", share=0.5)),
-        ("120MFLOPs", Budget(quantity="flops", amount=120_000_000)),
-        ("1.5 gflops", Budget(quantity="flops", amount=1_500_000_000)),
-        ("2.5M", Budget(quantity="flops", amount=2_500_000)),
-        ("7FLOPs", Budget(quantity="flops", amount=7)),
-        ("flops=120", Budget(quantity="flops", amount=120)),
-        ("params=2.5M", Budget(quantity="params", amount=2_500_000)),
-        (" Params = 17K ", Budget(quantity="params", amount=17_000)),
-        ("params=2", Budget(quantity="params", amount=2)),
+        ("0.5", [Limit(quantity="flops", share=0.5)]),
+        (0.5, [Limit(quantity="flops", share=0.5)]),
+        (1, [Limit(quantity="flops", share=1.0)]),
+        ("5e-1", [Limit(quantity="flops", share=0.5)]),
+        ("flops=0.25", [Limit(quantity="flops", share=0.25)]),
+        ("params=0.5", [Limit(quantity="params", share=0.5)]),
+        ("120MFLOPs", [Limit(quantity="flops", amount=120_000_000)]),
+        ("1.5 gflops", [Limit(quantity="flops", amount=1_500_000_000)]),
+        ("2.5M", [Limit(quantity="flops", amount=2_500_000)]),
+        ("7FLOPs", [Limit(quantity="flops", amount=7)]),
+        ("flops=120", [Limit(quantity="flops", amount=120)]),
+        ("params=2.5M", [Limit(quantity="params", amount=2_500_000)]),
+        (" Params = 17K ", [Limit(quantity="params", amount=17_000)]),
+        ("params=2", [Limit(quantity="params", amount=2)]),
+        ("memory=1.5MB", [Limit(quantity="memory", amount=1_500_000)]),
+        ("memory=2 kib", [Limit(quantity="memory", amount=2048)]),
+        ("memory=0.5", [Limit(quantity="memory", share=0.5)]),
+        ("latency=3ms", [Limit(quantity="latency", amount=3 * 10**9)]),
+        ("latency=0.25µs", [Limit(quantity="latency", amount=250_000)]),
+        ("latency=1e-3 s", [Limit(quantity="latency", amount=10**9)]),
+        ("0.5 + params=2.5e+6", [Limit(quantity="flops", share=0.5), Limit(quantity="params", amount=2_500_000)]),
+        ("latency=0.5+5e-1", [Limit(quantity="latency", share=0.5), Limit(quantity="flops", share=0.5)]),
     ],
 )
-def test_budgets_are_read(text: str | float, budget: Budget) -> None:
-    assert Budget.parse(text) == budget
+def test_budgets_are_read(text: str | float, limits: list[Limit]) -> None:
+    assert Budget.parse(text) == Budget(tuple(limits))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +246,7 @@ def test_budgets_are_read(text: str | float, budget: Budget) -> None:
         "", "0", "0.0", "2", "1.5", "-1", "-0.5", "abc", "nan", "inf", "1e400", "params=1e400", "1e400FLOPs", "1e300G",
         "100%", "50 %", "0.5FLOPs", "0.0001K", "params=0", "params=1.5", "params=2.5MFLOPs", "latency=3", "1.2.3", ".",
         "120MB", "12OM", "0,5", "1_000FLOPs", "params=", "=0.5", None, True, "١", "1\u212a",
+        "latency=3B", "memory=3", "memory=3ms", "speed=0.5", "latency=1e999999999999999999999s",
     ],
 )  # fmt: skip
 def test_what_is_no_budget_is_refused_with_examples(text: object) -> None:
@@ -245,18 +254,25 @@ def test_what_is_no_budget_is_refused_with_examples(text: object) -> None:
         Budget.parse(text)  # type: ignore[arg-type]
     assert str(caught.value) == (
         f"budget {str(text).strip()!r}: must be a share of the base network's FLOPs in (0, 1] such as 0.5, or an "
-        "amount such as 120MFLOPs, params=2.5M or params=0.5"
+        "amount such as 120MFLOPs, params=2.5M, memory=1.5MB or latency=3ms, or several of them as in 0.5+params=2.5M"
     )
 
 
-@given(
-    st.sampled_from(["flops", "params"]),
-    st.floats(0, 1, exclude_min=True).map(lambda share: {"share": share}) | COUNTS.map(lambda n: {"amount": n}),
-)
-def test_budgets_are_read_as_they_are_written(quantity: str, most: dict) -> None:
-    budget = Budget(quantity=quantity, **most)  # type: ignore[arg-type]
-    if most == {"amount": 1} and quantity == "params":
+def test_a_budget_limits_each_quantity_once() -> None:
+    with pytest.raises(BudgetError, match=r"budget '0\.5\+1M': must limit each quantity once"):
+        Budget.parse("0.5+1M")
+    with pytest.raises(ValueError, match="at least one quantity"):
+        Budget(())
+
+
+LIMITS = st.floats(0, 1, exclude_min=True).map(lambda share: {"share": share}) | COUNTS.map(lambda n: {"amount": n})
+
+
+@given(st.dictionaries(st.sampled_from(["flops", "params", "memory", "latency"]), LIMITS, min_size=1))
+def test_budgets_are_read_as_they_are_written(limits: dict) -> None:
+    if limits.get("params") == {"amount": 1}:
         return  # 'params=1' is all of them, not one
+    budget = Budget(tuple(Limit(quantity=quantity, **most) for quantity, most in limits.items()))
     assert Budget.parse(str(budget)) == budget
 
 
@@ -269,14 +285,14 @@ def test_any_text_is_a_budget_or_a_budget_error(text: str) -> None:
 
 
 def test_limits_are_rounded_down() -> None:
-    assert Budget.parse("0.5").limit(7) == 3
-    assert Budget.parse("params=5").limit(7) == 5
-    assert Budget.parse("1").limit(7) == 7
+    assert Limit.parse("0.5").most(7) == 3
+    assert Limit.parse("params=5").most(7) == 5
+    assert Limit.parse("1").most(7) == 7
 
 
 @pytest.mark.parametrize(
     "most", [{}, {"share": 0.5, "amount": 5}, {"share": 0.0}, {"share": 1.5}, {"share": math.nan}, {"amount": 0}]
 )
-def test_impossible_budgets_cannot_be_made(most: dict) -> None:
-    with pytest.raises(ValueError, match="a budget"):
-        Budget(quantity="flops", **most)
+def test_impossible_limits_cannot_be_made(most: dict) -> None:
+    with pytest.raises(ValueError, match="a limit"):
+        Limit(quantity="flops", **most)

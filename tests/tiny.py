@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pruneas.architecture import Budget, Quantity, Reference
+from pruneas.architecture import Budget, Reference
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
-from pruneas.cost.projection import limit, uniform
+from pruneas.cost.projection import uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.networks import make
 from pruneas.progress import Silent
@@ -183,8 +184,7 @@ class Givens:
     structure: object
     model: CostModel
     legal: LegalWidths
-    most: int
-    quantity: Quantity = "flops"
+    limits: Limits
 
     @classmethod
     def of(cls, reference: str = NETWORK, budget: str = "0.5", shape=(1, 8, 8), **rules) -> Givens:
@@ -193,11 +193,15 @@ class Givens:
         structure = structure_of(network, parsed, image(*shape))
         model = CostModel.of(structure, network)
         legal = LegalWidths.of(structure, WidthRules(**rules))
-        return cls(structure, model, legal, limit(model, legal, Budget.parse(budget)))
+        return cls(structure, model, legal, Limits.of(Budget.parse(budget), model, legal))
+
+    @property
+    def most(self):
+        return self.limits.most["flops"]
 
     @property
     def uniform(self):
-        return uniform(self.model, self.legal, self.most, "flops")
+        return uniform(self.model, self.legal, self.limits)
 
     def search(self, folder: Path, **changes) -> Search:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
@@ -205,8 +209,7 @@ class Givens:
             "structure": self.structure,
             "model": self.model,
             "legal": self.legal,
-            "most": self.most,
-            "quantity": "flops",
+            "limits": self.limits,
             "anchors": {"uniform": self.uniform, "l1": np.array([2, 6, 9])},
             "data": DataSource(source="digits", shape=(1, 8, 8), training=200, validation=100, seed=0, download=False),
             "recipe": Recipe(epochs=1, batch_size=20),

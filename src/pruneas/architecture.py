@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -302,16 +303,30 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], object], str]] = {
 }
 _OPTIONAL = ("selections", "mask")
 
-Quantity = Literal["flops", "params"]
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+Quantity = Literal["flops", "params", "memory", "latency"]
+"""FLOPs as fvcore counts them (a multiply-add is one, for one input); parameters; the most bytes of activations that
+are alive at once (`cost/memory.py`); picoseconds of a pass over one input, as measured (`cost/latency.py`)."""
+
+_UNITS: Mapping[Quantity, Mapping[str, int]] = {
+    "flops": {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "FLOPs": 1, "KFLOPs": 10**3, "MFLOPs": 10**6, "GFLOPs": 10**9},
+    "params": {"": 1, "K": 10**3, "M": 10**6, "G": 10**9},
+    "memory": {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "latency": {"us": 10**6, "µs": 10**6, "ms": 10**9, "s": 10**12},
+}
+"""What amounts are written in; a number alone is of FLOPs only with `flops=` before it."""
+
+
+def amount_text(amount: int, quantity: Quantity) -> str:
+    """An amount of a quantity, exact, in words."""
+    if quantity == "latency":
+        return f"{amount / 10**9:.4g} ms"
+    unit = {"flops": "FLOPs", "params": "parameters", "memory": "bytes of activations"}[quantity]
+    return f"{amount:,} {unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """The most that a candidate may cost: a share of the base network's, or an absolute amount.
-
-    FLOPs are counted as fvcore does: a multiply-add is one, for one input.
-    """
+class Limit:
+    """The most of one quantity that a candidate may cost: a share of the base network's, or an absolute amount."""
 
     quantity: Quantity
     share: float | None = None
@@ -319,51 +334,82 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.share is None) == (self.amount is None):
-            raise ValueError("a budget is a share or an amount, one of the two")
+            raise ValueError("a limit is a share or an amount, one of the two")
         if self.share is not None and not 0 < self.share <= 1:
-            raise ValueError(f"a budget's share must be in (0, 1], got {self.share}")
+            raise ValueError(f"a limit's share must be in (0, 1], got {self.share}")
         if self.amount is not None and self.amount < 1:
-            raise ValueError(f"a budget's amount must be at least 1, got {self.amount}")
+            raise ValueError(f"a limit's amount must be at least 1, got {self.amount}")
 
     @classmethod
-    def parse(cls, text: str | float) -> Budget:
-        """Read `0.5` (share of the FLOPs), `params=0.5`, `120MFLOPs` or `params=2.5M`.
+    def parse(cls, text: str) -> Limit:
+        """Read `0.5` (share of the FLOPs), `120MFLOPs`, `params=0.5`, `params=2.5M`, `memory=1.5MB` or `latency=3ms`.
 
         Raises BudgetError for anything else.
         """
-        written = str(text).strip()
-        form = r"(?:(flops|params)\s*=\s*)?([0-9.]+(?:e[+-]?[0-9]+)?)\s*([KMG]?)(FLOPs)?"
+        written = text.strip()
+        form = r"(?:([a-z]+)\s*=\s*)?([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]*)"
         match = re.fullmatch(form, written, re.IGNORECASE | re.ASCII)
         complaint = BudgetError(
             f"budget {written!r}: must be a share of the base network's FLOPs in (0, 1] such as 0.5, or an amount such "
-            "as 120MFLOPs, params=2.5M or params=0.5"
+            "as 120MFLOPs, params=2.5M, memory=1.5MB or latency=3ms, or several of them as in 0.5+params=2.5M"
         )
         if match is None:
             raise complaint
-        named, number, unit, suffix = match.groups()
+        named, number, unit = match.groups()
+        quantity = next((each for each in _UNITS if each == (named or "flops").lower()), None)
         try:
-            value = float(number)
-        except ValueError:
+            value = Decimal(number)
+        except ArithmeticError:
             raise complaint from None
-        quantity: Quantity = "params" if (named or "").lower() == "params" else "flops"
-        if quantity == "params" and suffix:
+        if quantity is None:
             raise complaint
-        if not unit and not suffix and 0 < value <= 1:
-            return cls(quantity=quantity, share=value)
-        amount = value * _UNITS[unit.upper()]
-        if not (unit or suffix or named) or not 1 <= amount < 2**63 or (not unit and amount % 1):
+        if not unit and 0 < value <= 1:
+            return cls(quantity=quantity, share=float(value))
+        factor = {each.lower(): size for each, size in _UNITS[quantity].items()}.get(unit.lower())
+        if factor is None or not (unit or named) or not 1 <= value * factor < 2**63 or (factor == 1 and value % 1):
             raise complaint
-        return cls(quantity=quantity, amount=math.floor(amount))
+        return cls(quantity=quantity, amount=math.floor(value * factor))
 
-    def limit(self, base: int) -> int:
-        """The largest count allowed, where the base network has `base` of this quantity."""
+    def most(self, base: int) -> int:
+        """The largest cost allowed, where the base network has `base` of this quantity."""
         if self.amount is not None:
             return self.amount
         assert self.share is not None
         return math.floor(self.share * base)
 
     def __str__(self) -> str:
+        prefix = "" if self.quantity == "flops" else f"{self.quantity}="
         if self.share is not None:
-            share = repr(self.share).removesuffix(".0")
-            return share if self.quantity == "flops" else f"params={share}"
-        return f"{self.amount}FLOPs" if self.quantity == "flops" else f"params={self.amount}"
+            return prefix + repr(self.share).removesuffix(".0")
+        if self.quantity == "latency":
+            assert self.amount is not None
+            return f"{prefix}{Decimal(self.amount).scaleb(-9).normalize():f}ms"
+        unit = {"flops": "FLOPs", "memory": "B"}.get(self.quantity, "")
+        return f"{prefix}{self.amount}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that a candidate may cost: one limit, or several of different quantities, which must all hold."""
+
+    limits: tuple[Limit, ...]
+
+    def __post_init__(self) -> None:
+        quantities = [limit.quantity for limit in self.limits]
+        if not quantities or len(set(quantities)) < len(quantities):
+            raise ValueError(f"a budget must limit at least one quantity, and each once; got {quantities}")
+
+    @classmethod
+    def parse(cls, text: str | float) -> Budget:
+        """Read limits (`Limit.parse`) with plus signs between them, such as `0.5+latency=3ms`.
+
+        Raises BudgetError for anything else.
+        """
+        written = str(text).strip()
+        limits = tuple(map(Limit.parse, re.split(r"(?<![0-9.][eE])\+", written)))
+        if len({limit.quantity for limit in limits}) < len(limits):
+            raise BudgetError(f"budget {written!r}: must limit each quantity once")
+        return cls(limits)
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.limits))

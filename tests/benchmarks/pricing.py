@@ -18,6 +18,7 @@ from rich.table import Table
 
 from pruneas.architecture import Reference
 from pruneas.cost.count import count
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
 from pruneas.cost.projection import project
 from pruneas.cost.widths import LegalWidths, WidthRules
@@ -69,7 +70,7 @@ def projection(name: str, multiple_of: int) -> dict:
         shape = model.base_widths * np.exp(0.7 * rng.normal(size=len(model.groups)))
         most = int(rng.uniform(0.3, 0.7) * model.base.flops)
         start = time.perf_counter()
-        widths = project(shape, model, legal, most, "flops")
+        widths = project(shape, model, legal, Limits({"flops": most}))
         seconds.append(time.perf_counter() - start)
         unused.append(1 - int(model.flops(widths)) / most)
     return {

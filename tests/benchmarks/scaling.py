@@ -140,7 +140,7 @@ def overhead(name: str, data: str, trials: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting.of(space, Path(folder), False, Silent())
         (Path(folder) / "trials").mkdir()
-        widths = uniform(setting.model, setting.legal, setting.most, setting.budget.quantity)
+        widths = uniform(setting.model, setting.legal, setting.limits)
         anchors = {"uniform": setting.model.mapping(widths)}
         place = Place(url=address(Path(folder) / "study.db"), study=STUDY)
         with Pool(workers=1, threads=1) as pool:

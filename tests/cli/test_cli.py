@@ -226,7 +226,7 @@ def test_the_result_goes_to_stdout_as_a_report_or_as_json(tmp_path, capsys):
         input=(1, 8, 8),
         data=DataRecord(name="made up", fingerprint="", training=1, validation=1, test=1),
         budget="0.5",
-        limit=10,
+        limits={"flops": 10},
         base_widths={"a": 4},
         base_flops=20,
         base_params=10,

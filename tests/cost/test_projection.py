@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torchvision.models import list_models
 
 from pruneas.architecture import Budget, Reference
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
-from pruneas.cost.projection import ENOUGH, NEAR, limit, project, uniform
+from pruneas.cost.projection import ENOUGH, NEAR, project, uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import BudgetError
 from pruneas.networks import make
@@ -68,7 +69,7 @@ def test_projections_are_legal_inside_the_budget_true_to_their_shape_and_monoton
     costs = []
     for share in shares:
         most = amount(model, legal, share, quantity)
-        widths = project(shape, model, legal, most, quantity)
+        widths = project(shape, model, legal, Limits({quantity: most}))
         assert legal.holds(widths)
         assert is_within_a_step(widths, shape, legal)
         costs.append(int(model.cost(widths, quantity)))
@@ -90,7 +91,7 @@ def test_a_slightly_larger_budget_never_buys_less(
     """Where searches begin alike and part on their way."""
     model, legal = setting(name)
     shape, most = random_shape(model, spread, more), amount(model, legal, share, quantity)
-    widths = [project(shape, model, legal, each, quantity) for each in (most, most + more)]
+    widths = [project(shape, model, legal, Limits({quantity: each})) for each in (most, most + more)]
     assert model.cost(widths[0], quantity) <= model.cost(widths[1], quantity)
 
 
@@ -105,7 +106,10 @@ def test_a_slightly_larger_budget_never_buys_less(
 def test_nearly_all_of_the_budget_is_used(name: str, quantity: str, share: float, spread: float, seed: int) -> None:
     model, legal = setting(name)
     most = amount(model, legal, share, quantity)
-    assert model.cost(project(random_shape(model, spread, seed), model, legal, most, quantity), quantity) >= 0.99 * most
+    assert (
+        model.cost(project(random_shape(model, spread, seed), model, legal, Limits({quantity: most})), quantity)
+        >= 0.99 * most
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -122,7 +126,7 @@ def test_what_is_left_can_buy_no_step_and_no_exchange(
     """By brute force over all widths of tiny networks, where a step is a large part of the budget."""
     model, legal = setting(name, minimum=0.0)
     shape, most = random_shape(model, spread, seed), amount(model, legal, share, quantity)
-    found = project(shape, model, legal, most, quantity)
+    found = project(shape, model, legal, Limits({quantity: most}))
     every = np.array(list(product(*(range(1, width + 1) for width in model.base_widths))))
     costs = model.cost(every, quantity)
     used = int(model.cost(found, quantity))
@@ -160,7 +164,7 @@ def check_projections_of(structure, model, num: int) -> None:
             last = 0
             for share in np.sort(rng.uniform(0.02, 1, size=num)):
                 most = amount(model, legal, share, quantity)
-                widths = project(shape, model, legal, most, quantity)
+                widths = project(shape, model, legal, Limits({quantity: most}))
                 used = int(model.cost(widths, quantity))
                 assert legal.holds(widths)
                 assert last <= used <= most
@@ -184,13 +188,13 @@ def test_every_network_uses_nearly_all_of_its_budget(name: str) -> None:
 def test_the_whole_budget_is_the_base_itself() -> None:
     for name in ("vgg16", "resnet18"):
         model, legal = setting(name)
-        assert uniform(model, legal, model.base.flops, "flops").tolist() == model.base_widths.tolist()
+        assert uniform(model, legal, Limits({"flops": model.base.flops})).tolist() == model.base_widths.tolist()
 
 
 def test_uniform_vgg_at_half_of_its_flops_is_the_measured_baseline() -> None:
     """The widths of design.md, section 7, to within a channel."""
     model, legal = setting("vgg16")
-    widths = uniform(model, legal, model.base.flops // 2, "flops")
+    widths = uniform(model, legal, Limits({"flops": model.base.flops // 2}))
     table = np.array([11, 11, 22, 22, 45, 45, 45, 91, 91, 91, 91, 91, 91])
     assert (np.abs(widths - table) <= 1).all()
 
@@ -198,7 +202,7 @@ def test_uniform_vgg_at_half_of_its_flops_is_the_measured_baseline() -> None:
 def test_a_shape_keeps_its_proportions() -> None:
     model, legal = setting("vgg16")
     shape = np.linspace(1.0, 0.25, len(model.groups)) * model.base_widths
-    widths = project(shape, model, legal, model.base.flops // 4, "flops")
+    widths = project(shape, model, legal, Limits({"flops": model.base.flops // 4}))
     scale = np.median(widths / shape)
     assert (np.abs(widths - scale * shape) <= 2).all()
 
@@ -206,16 +210,16 @@ def test_a_shape_keeps_its_proportions() -> None:
 def test_zoo_widths_at_multiples_of_eight_are_multiples_of_eight() -> None:
     for name in ZOO:
         model, legal = setting(name, 8)
-        widths = uniform(model, legal, limit(model, legal, Budget.parse("0.5")), "flops")
+        widths = uniform(model, legal, Limits.of(Budget.parse("0.5"), model, legal))
         assert ((widths % legal.step == 0) | (widths == model.base_widths)).all()
 
 
 def test_budgets_that_no_legal_widths_meet_say_what_the_least_is() -> None:
     model, legal = setting("vgg16")
     with pytest.raises(BudgetError) as caught:
-        limit(model, legal, Budget.parse("params=1K"))
+        Limits.of(Budget.parse("params=1K"), model, legal)
     least = int(model.cost(legal.lowest, "params"))
-    assert f"allows 1,000 params, the narrowest legal network has {least:,}" in str(caught.value)
-    assert limit(model, legal, Budget.parse("0.25")) == model.base.flops // 4
-    with pytest.raises(ValueError, match="the narrowest legal network costs more than 1,000 params"):
-        uniform(model, legal, 1000, "params")
+    assert f"allows 1,000 parameters, the narrowest legal network has {least:,}" in str(caught.value)
+    assert Limits.of(Budget.parse("0.25"), model, legal) == Limits({"flops": model.base.flops // 4})
+    with pytest.raises(ValueError, match="the narrowest legal network costs more than 1,000 parameters"):
+        uniform(model, legal, Limits({"params": 1000}))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pruneas.architecture import Budget
-from pruneas.cost.projection import limit
+from pruneas.cost.limits import Limits
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.generators import Task
 from pruneas.generators.method import Images, Penalty
@@ -84,14 +84,12 @@ def make_task(
 ) -> Task:
     structure, model = structure_of(name), model_of(name)
     legal = LegalWidths.of(structure, rules or WidthRules())
-    wanted = Budget.parse(budget)
     state = build_widths(structure, structure.widths, seed=3).state_dict()
     return Task(
         structure=structure,
         model=model,
         legal=legal,
-        most=limit(model, legal, wanted),
-        quantity=wanted.quantity,
+        limits=Limits.of(Budget.parse(budget), model, legal),
         seed=4,
         state=state,
         images=images_for(structure),

@@ -53,7 +53,7 @@ def test_widths_are_legal_and_inside_the_budget(
     found = generated(method, given)
     assert given.legal.holds(found.widths)
     model = given.model.without(given.structure, found.removed)
-    assert model.cost(found.widths, given.quantity) <= given.most
+    assert given.limits.fit(model, found.widths)
 
 
 @pytest.mark.parametrize("name", NETS)

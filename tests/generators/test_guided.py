@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pruneas.architecture import Architecture, Reference
+from pruneas.cost.limits import Limits
 from pruneas.cost.masked import masked_cost
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
@@ -39,7 +40,8 @@ def task_for(found: Structure, most: int | None = None, **given: object) -> Task
     rules = WidthRules(minimum=0.0)
     most = model.base.flops if most is None else most
     return Task(
-        structure=found, model=model, legal=LegalWidths.of(found, rules), most=most, quantity="flops", seed=0, **given
+        structure=found, model=model, legal=LegalWidths.of(found, rules), limits=Limits({"flops": most}), seed=0,
+        **given,
     )  # fmt: skip
 
 
@@ -98,8 +100,8 @@ def test_a_stage_gets_its_average_width() -> None:
     assert stage_shares(given) == pytest.approx({0: 12 / 16, 1: 31 / 32, 2: 50 / 64, 3: 42 / 128, 4: 22 / 128})
     design = [12, 12, 31, 31, 50, 50, 50, 42, 42, 42, 22, 22, 22]
     most = int(given.model.flops(np.array(design)))
-    assert METHODS["guided"](replace(given, most=most)).widths.tolist() == design
-    fewer = METHODS["guided"](replace(given, most=most * 3 // 4)).widths
+    assert METHODS["guided"](replace(given, limits=Limits({"flops": most}))).widths.tolist() == design
+    fewer = METHODS["guided"](replace(given, limits=Limits({"flops": most * 3 // 4}))).widths
     assert fewer == pytest.approx(0.75**0.5 * np.array(design), abs=1.0)  # the same shape, within a step
 
 
@@ -110,14 +112,19 @@ def test_vgg16s_stages_make_a_vgg19() -> None:
     given = task_for(target, sources=(architecture(source, SLIMMED),))
     design = [12, 12, 31, 31, *[50] * 4, *[42] * 4, *[22] * 4]
     most = int(given.model.flops(np.array(design)))
-    assert METHODS["guided"](replace(given, most=most)).widths.tolist() == design
+    assert METHODS["guided"](replace(given, limits=Limits({"flops": most}))).widths.tolist() == design
 
 
 def test_stages_are_matched_by_their_order_whatever_the_size_of_the_input() -> None:
     source, target = structure("pruneas:vgg16(width=0.25)", 64), structure("pruneas:vgg19(width=0.5)")
     given = task_for(target, sources=(architecture(source, SLIMMED),))
     design = [24, 24, 62, 62, *[100] * 4, *[84] * 4, *[44] * 4]  # shares: twice the base's width, twice the width
-    assert METHODS["guided"](replace(given, most=int(given.model.flops(np.array(design))))).widths.tolist() == design
+    assert (
+        METHODS["guided"](
+            replace(given, limits=Limits({"flops": int(given.model.flops(np.array(design)))}))
+        ).widths.tolist()
+        == design
+    )
 
 
 def test_several_sources_are_averaged() -> None:
@@ -215,7 +222,7 @@ def test_drawn_masks_have_the_maps_of_their_sources(target: str) -> None:
             kept = maps[stages[operation.weight], (3, 3)].mean()
             places = int(np.prod(operation.map_size))
             most -= int((1 - kept) * places * np.prod(found.shapes[operation.weight]))
-    drawn = METHODS["guided-sparsity"](replace(given, most=most))
+    drawn = METHODS["guided-sparsity"](replace(given, limits=Limits({"flops": most})))
     assert drawn.masks is not None
     again = replace(given, sources=(with_masks(found, drawn.masks),), masks={HASH: drawn.masks})
     for key, probable in keep_maps(again).items():
@@ -231,7 +238,9 @@ def test_budgets_scale_the_probabilities_alike() -> None:
     given = task_for(found, sources=(with_masks(found, masks),), masks={HASH: masks})
     nested: dict[str, torch.Tensor] | None = None
     for share in (0.05, 0.1, 0.3):
-        drawn = METHODS["guided-sparsity"](replace(given, most=int(share * given.model.base.flops)))
+        drawn = METHODS["guided-sparsity"](
+            replace(given, limits=Limits({"flops": int(share * given.model.base.flops)}))
+        )
         assert drawn.masks is not None
         assert masked_cost(found, given.model, drawn.masks, "flops") == pytest.approx(
             share * given.model.base.flops, rel=1e-3
@@ -239,7 +248,9 @@ def test_budgets_scale_the_probabilities_alike() -> None:
         if nested is not None:  # the same draw: what stays at a small budget stays at a larger one
             assert all((drawn.masks[name] | ~mask).all() for name, mask in nested.items())
         nested = dict(drawn.masks)
-    other = METHODS["guided-sparsity"](replace(given, most=int(0.3 * given.model.base.flops), seed=1))
+    other = METHODS["guided-sparsity"](
+        replace(given, limits=Limits({"flops": int(0.3 * given.model.base.flops)}), seed=1)
+    )
     assert other.masks is not None and nested is not None
     assert any(not torch.equal(other.masks[name], mask) for name, mask in nested.items())
 
@@ -249,7 +260,7 @@ def test_kernels_that_sources_do_not_have_count_as_whole() -> None:
     source, found = structure_of("Chain"), structure_of("Depthwise")
     masks = {name: torch.zeros_like(mask) for name, mask in whole(source).items()}
     given = task_for(found, sources=(with_masks(source, masks),), masks={HASH: masks})
-    drawn = METHODS["guided-sparsity"](replace(given, most=given.model.base.flops - 143 * 100))
+    drawn = METHODS["guided-sparsity"](replace(given, limits=Limits({"flops": given.model.base.flops - 143 * 100})))
     assert drawn.masks is not None
     assert drawn.masks["point.0.weight"].all()
     assert sum(int((~mask).sum()) for mask in drawn.masks.values()) == 100

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pruneas.architecture import Reference
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.generators import Task, l1
@@ -96,7 +97,7 @@ def test_channels_that_no_filter_produces_are_scored_by_what_goes_along() -> Non
     legal = LegalWidths.of(structure, WidthRules())
     state = {**network.state_dict(), "scale": torch.tensor([1.0, -1, 3, -3, 5, -5, 10])}
     given = Task(
-        structure=structure, model=model, legal=legal, most=model.base.flops, quantity="flops", seed=0, state=state,
+        structure=structure, model=model, legal=legal, limits=Limits({"flops": model.base.flops}), seed=0, state=state,
         options={},
     )  # fmt: skip
     ranking = l1.generate(given).ranking

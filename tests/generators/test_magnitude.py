@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pruneas.cost.limits import Limits
 from pruneas.cost.masked import masked_cost
 from pruneas.cost.projection import project
 from pruneas.cost.widths import WidthRules
@@ -57,7 +58,7 @@ def test_the_fewest_weights_go_that_a_budget_asks_for(task: Tasks) -> None:
     given = numbered(task("Chain"))
     # 100 weights are worth 100 * PLACES FLOPs: the 100 smallest go. One FLOP less, and one more goes.
     for most, gone in ((100 * PLACES, 100), (100 * PLACES + 1, 101), (101 * PLACES, 101), (0, 0)):
-        found = magnitude.METHOD(replace(given, most=given.model.base.flops - most))
+        found = magnitude.METHOD(replace(given, limits=Limits({"flops": given.model.base.flops - most})))
         assert found.masks is not None
         zeros = {name: int((~mask).sum()) for name, mask in found.masks.items()}
         assert zeros == {"a.0.weight": gone, "b.0.weight": 0}
@@ -68,7 +69,7 @@ def test_equal_weights_go_in_the_order_of_layers_and_positions(task: Tasks) -> N
     given = with_weights(
         task("Chain", "params=1.0"), a__0__weight=torch.ones(5, 3, 3, 3), b__0__weight=torch.ones(7, 5, 3, 3)
     )
-    masks = magnitude.METHOD(replace(given, most=given.model.base.params - 140)).masks
+    masks = magnitude.METHOD(replace(given, limits=Limits({"params": given.model.base.params - 140}))).masks
     assert masks is not None
     assert masks["a.0.weight"].flatten().tolist() == [True] + [False] * 134  # the first of equal largest ones
     assert masks["b.0.weight"].flatten().tolist() == [True] + [False] * 6 + [True] * 308
@@ -89,8 +90,10 @@ def test_masks_are_inside_the_budget_and_use_it(name: str, seed: int, share: flo
     task = replace(task, state=state)
     found = magnitude.METHOD(task)
     assert found.masks is not None
-    cost = masked_cost(task.structure, task.model, found.masks, task.quantity)
-    assert task.most - (1 if quantity == "params" else 16 * 16) < cost <= task.most  # a weight's uses at most
+    cost = masked_cost(task.structure, task.model, found.masks, quantity)
+    assert (
+        task.limits.most[quantity] - (1 if quantity == "params" else 16 * 16) < cost <= task.limits.most[quantity]
+    )  # a weight's uses at most
     spared = {n: mask & (state[n].abs() < state[n].abs().max()) for n, mask in found.masks.items()}  # but for the floor
     smallest = min(state[n][mask].abs().min().item() for n, mask in spared.items() if mask.any())
     largest = max([state[n][~mask].abs().max().item() for n, mask in found.masks.items() if not mask.all()], default=0)
@@ -100,7 +103,7 @@ def test_masks_are_inside_the_budget_and_use_it(name: str, seed: int, share: flo
 def test_a_budget_below_what_no_mask_reaches_has_uniform_widths_and_no_masks(task: Tasks) -> None:
     given = task("vgg16")
     least = int(given.model.cost(given.legal.lowest, "flops"))
-    found = magnitude.METHOD(replace(given, most=least))
+    found = magnitude.METHOD(replace(given, limits=Limits({"flops": least})))
     assert found.masks is None
     assert found.widths.tolist() == given.legal.lowest.tolist()
 
@@ -143,7 +146,7 @@ def test_the_widths_are_that_shape_inside_the_budget(task: Tasks) -> None:
     found = magnitude.METHOD(given)
     assert found.masks is not None
     shape = shape_of(given.structure, found.masks)
-    assert found.widths.tolist() == project(shape, given.model, given.legal, given.most, "flops").tolist()
+    assert found.widths.tolist() == project(shape, given.model, given.legal, given.limits).tolist()
 
 
 def test_layers_with_small_weights_become_narrow(task: Tasks) -> None:
@@ -164,7 +167,7 @@ def test_a_share_is_of_channels_for_widths(task: Tasks) -> None:
 
 def test_masks_beyond_the_budget_are_refused(task: Tasks) -> None:
     given = task("Chain", "0.5")
-    masks = cut(replace(given, most=given.model.base.flops), {"a.0.weight": np.ones((5, 3, 3, 3))})
+    masks = cut(replace(given, limits=Limits({"flops": given.model.base.flops})), {"a.0.weight": np.ones((5, 3, 3, 3))})
     method = Method(
         name="any", summary="", needs=frozenset(), generate=lambda t: Generated(widths=t.uniform(), masks=masks)
     )

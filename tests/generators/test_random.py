@@ -24,7 +24,7 @@ def test_widths_are_the_projection_of_the_shares_that_were_drawn(task: Tasks) ->
     given = task("vgg16", "0.4", WidthRules(minimum=0.0))
     for seed in range(10):
         shares = np.random.default_rng(seed).uniform(size=len(given.model.groups))
-        expected = project(shares * given.model.base_widths, given.model, given.legal, given.most, "flops")
+        expected = project(shares * given.model.base_widths, given.model, given.legal, given.limits)
         assert np.abs(drawn(given, seed) - expected).max() <= 2
 
 
@@ -45,4 +45,4 @@ def test_kept_channels_are_a_random_choice(task: Tasks) -> None:
 def test_the_budget_is_used(task: Tasks, budget: str) -> None:
     given = task("vgg16", budget)
     for seed in range(10):
-        assert given.model.flops(drawn(given, seed)) > 0.97 * given.most
+        assert given.model.flops(drawn(given, seed)) > 0.97 * given.limits.most["flops"]

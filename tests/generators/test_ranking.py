@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pruneas.cost.limits import Limits
 from pruneas.cost.projection import uniform
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.generators.ranking import Ranking, member_scores, walk
@@ -33,7 +34,7 @@ def test_walks_end_inside_the_budget_above_the_floor_with_the_top_scores(
     least = int(model.cost(legal.lowest, "flops"))
     most = least + int(share * (model.base.flops - least))
     given_scores = ranking(name, seed, scope)
-    widths, keep = walk(given_scores, model, legal, most, "flops")
+    widths, keep = walk(given_scores, model, legal, Limits({"flops": most}))
     assert model.cost(widths, "flops") <= most
     assert legal.holds(widths)
     for group, width in model.mapping(widths).items():
@@ -46,7 +47,7 @@ def test_the_least_important_channels_of_the_whole_network_go() -> None:
     model, legal = model_of("Chain"), LegalWidths.of(structure_of("Chain"), WidthRules(minimum=0.0))
     scores = {"a.0": np.array([5.0, 0.1, 7.0, 6.0, 8.0]), "b.0": np.array([0.2, 9.0, 9.0, 0.3, 9.0, 9.0, 9.0])}
     most = int(model.flops(model.vector({"a.0": 4, "b.0": 5})))
-    widths, keep = walk(Ranking(scores=scores, scope="network"), model, legal, most, "flops")
+    widths, keep = walk(Ranking(scores=scores, scope="network"), model, legal, Limits({"flops": most}))
     assert model.mapping(widths) == {"a.0": 4, "b.0": 5}
     assert keep == {"a.0": [0, 2, 3, 4], "b.0": [1, 2, 4, 5, 6]}
 
@@ -55,7 +56,7 @@ def test_the_floor_keeps_a_layer_from_collapsing() -> None:
     model, legal = model_of("Chain"), LegalWidths.of(structure_of("Chain"), WidthRules(minimum=0.5))
     scores = {"a.0": np.full(5, 0.0), "b.0": np.full(7, 1.0)}
     most = int(model.flops(legal.lowest))
-    widths, _ = walk(Ranking(scores=scores, scope="network"), model, legal, most, "flops")
+    widths, _ = walk(Ranking(scores=scores, scope="network"), model, legal, Limits({"flops": most}))
     assert model.mapping(widths) == {"a.0": 3, "b.0": 4}
 
 
@@ -73,8 +74,8 @@ def test_layer_scope_is_uniform_scaling_whatever_the_scores() -> None:
     model, legal = model_of("vgg16"), LegalWidths.of(structure_of("vgg16"), WidthRules())
     most = model.base.flops // 2
     for seed in (1, 2):
-        widths, _ = walk(ranking("vgg16", seed, "layer"), model, legal, most, "flops")
-        assert widths.tolist() == uniform(model, legal, most, "flops").tolist()
+        widths, _ = walk(ranking("vgg16", seed, "layer"), model, legal, Limits({"flops": most}))
+        assert widths.tolist() == uniform(model, legal, Limits({"flops": most})).tolist()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pruneas.architecture import Inputs, Reference
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import StructureError
@@ -55,8 +56,7 @@ def task_of(reference: Reference, inputs: Inputs) -> Task:
         structure=structure,
         model=model,
         legal=legal,
-        most=model.base.flops,
-        quantity="flops",
+        limits=Limits({"flops": model.base.flops}),
         seed=0,
         recipe=RECIPE,
         num_images=NUM_IMAGES,

@@ -15,6 +15,7 @@ from torch import nn
 
 from pruneas.architecture import Reference
 from pruneas.cost.count import count
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import StructureError
@@ -78,8 +79,7 @@ def residual_task(budget: float = 1.0) -> Task:
         structure=structure,
         model=model,
         legal=LegalWidths.of(structure, WidthRules()),
-        most=int(budget * model.base.flops),
-        quantity="flops",
+        limits=Limits({"flops": int(budget * model.base.flops)}),
         seed=0,
         recipe=Recipe(
             epochs=1, batch_size=2, learning_rate=0.1, momentum=0.5, nesterov=False, schedule="constant", warmup=0.0
@@ -151,11 +151,11 @@ def test_branches_go_by_their_scales_until_the_budget_fits(monkeypatch: pytest.M
         removed = order[:number]
         small = build_widths(given.structure, given.structure.widths, removed)
         fits = count(small, given.structure.inputs).flops  # by fvcore, on the built network
-        found = sss.METHOD(replace(given, most=fits))
+        found = sss.METHOD(replace(given, limits=Limits({"flops": fits})))
         assert sorted(found.removed) == sorted(removed)
         assert found.widths.tolist() == given.model.base_widths.tolist()
         if number < 7:
-            assert len(sss.METHOD(replace(given, most=fits - 1)).removed) == number + 1
+            assert len(sss.METHOD(replace(given, limits=Limits({"flops": fits - 1}))).removed) == number + 1
 
 
 def test_where_no_branch_is_left_widths_are_scaled_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +164,11 @@ def test_where_no_branch_is_left_widths_are_scaled_alike(monkeypatch: pytest.Mon
     found = sss.METHOD(given)
     assert len(found.removed) == 7
     left = given.model.without(given.structure, found.removed)
-    assert int(left.flops(found.widths)) <= given.most < int(left.flops(given.model.base_widths))
+    assert int(left.flops(found.widths)) <= given.limits.most["flops"] < int(left.flops(given.model.base_widths))
     kept = [name for name in given.structure.widths if name not in given.structure.without(found.removed)]
     shares = [given.model.mapping(found.widths)[name] / given.structure.widths[name] for name in kept]
     assert max(shares) - min(shares) <= 1 / 8 + 1e-9  # a step of the narrowest group
-    assert int(left.flops(found.widths)) > 0.85 * given.most
+    assert int(left.flops(found.widths)) > 0.85 * given.limits.most["flops"]
 
 
 def test_a_share_is_of_the_branches(monkeypatch: pytest.MonkeyPatch) -> None:

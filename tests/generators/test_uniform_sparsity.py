@@ -14,7 +14,7 @@ def test_every_layer_keeps_about_the_same_share_and_the_budget_is_met(task: Call
     found = METHODS["uniform-sparsity"](given)
     assert found.masks is not None
     cost = masked_cost(given.structure, given.model, found.masks, "flops")
-    assert given.most * 0.999 <= cost <= given.most
+    assert given.limits.most["flops"] * 0.999 <= cost <= given.limits.most["flops"]
     shares = {name: mask.float().mean().item() for name, mask in found.masks.items() if mask.numel() > 2000}
     assert len(shares) > 10 and max(shares.values()) - min(shares.values()) < 0.08  # four deviations of 2,000 draws
     assert found.widths.tolist() == METHODS["uniform"](given).widths.tolist()

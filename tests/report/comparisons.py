@@ -1,5 +1,7 @@
 """Comparisons with made-up numbers: nothing here was measured."""
 
+import dataclasses
+
 from pruneas.report.comparison import (
     ArchitectureRecord,
     ComparisonRecord,
@@ -11,6 +13,7 @@ from pruneas.report.comparison import (
     WeightsRecord,
     WidthsRecord,
 )
+from pruneas.report.comparison_state import ComparisonState
 from pruneas.report.records import DataRecord
 from pruneas.run.conclusions import conclude
 
@@ -72,7 +75,7 @@ def made_up_comparison(given=None):
         base_flops=2_000_000,
         base_params=20_000,
         asked={"budgets": "0.5"},
-        budgets={"0.5": 1_000_000},
+        budgets={"0.5": {"flops": 1_000_000}},
         bases="each",
         epochs=12,
         cap=None,
@@ -123,4 +126,71 @@ def made_up_comparison(given=None):
         command="pruneas compare",
         seed=0,
         notes=("a [bracketed] note",),
+    )
+
+
+def made_up_state(record=None, progress=None, **changes):
+    """A comparison's state with that result, or of the made-up one."""
+    values = {
+        "folder": "runs/made up-compare",
+        "network": "pruneas:vgg",
+        "input": (1, 8, 8),
+        "data": "digits",
+        "recipe": {"epochs": "12"},
+        "command": "pruneas compare --budget 0.5",
+        "seed": 0,
+        "hardware": "2 imaginary cores",
+        "versions": {"torch": "0.0"},
+        "seconds": 100.0,
+        "result": record,
+        "progress": progress,
+        "accuracies": {},
+        "num_bases": 0,
+        "num_generated": 0,
+        "left_out": {},
+    }
+    return ComparisonState(**values | changes)
+
+
+def many_rows():
+    """Two budgets, widths and masks, and something of every role; costs go with the budgets."""
+    found = [row("base", "unpruned", around(0.95), key="unpruned", flops=2e6, flops_share=1.0, params=2e4)]
+    for budget, share in (("0.5", 0.5), ("0.3", 0.3)):
+        cost = {"budget": budget, "flops": share * 2e6, "flops_share": share, "params": share * 2e4}
+        for name, arm, mean in (
+            ("uniform", "scratch-e", 0.90),
+            ("uniform", "scratch-b", 0.91),
+            ("random", "scratch-e", 0.89),
+            ("l1", "fine-tuned", 0.88),
+            ("l1", "scratch-e", 0.90),
+            ("l1", "scratch-b", 0.93),
+            ("l1", "ticket", 0.90),
+            ("guided", "scratch-b", 0.91),
+        ):
+            before = ComputeRecord(images=100.0, flops=1e9 if name == "l1" else 0.0, seconds=2.0)
+            found.append(row(name, arm, around(mean), before=before, **cost))
+        for name, arm, mean in (("uniform-sparsity", "scratch-e", 0.9), ("magnitude", "scratch-e", 0.92)):
+            found.append(row(name, arm, around(mean), masked=True, **cost))
+    return found
+
+
+def whole_comparison(given=None):
+    """A comparison of several budgets with all that a record can hold."""
+    record = made_up_comparison(many_rows() if given is None else given)
+    budgets = [budget for budget in dict.fromkeys(row.budget for row in record.rows) if budget is not None]
+    mean = {name: 0.6 * width for name, width in record.base_widths.items()}
+    return dataclasses.replace(
+        record,
+        budgets={budget: {"flops": int(2e6 * float(budget))} for budget in budgets},
+        widths=tuple(
+            WidthsRecord(name=name, budget=budget, bases=3, mean=mean, std={group: 1.5 for group in mean})
+            for budget in budgets
+            for name in ("uniform", "l1")
+        ),
+        keep_maps=tuple(
+            KeepMapRecord(name="magnitude", budget=budget, stage=stage, bases=3, rows=((0.1 + stage / 10,) * 3,) * 3)
+            for budget in budgets
+            for stage in (0, 1)
+        ),
+        weights=tuple(WeightsRecord(row=row.key, limit=0.3, counts=(1, 5, 1)) for row in record.rows),
     )

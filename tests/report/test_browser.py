@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pruneas.report.comparison_page import comparison_page
 from pruneas.report.page import POLICY
 from pruneas.report.run_page import run_page
+from tests.report.comparisons import made_up_state, whole_comparison
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -84,19 +86,24 @@ def browse(path, proxy, tmp_path, *flags):
     return found.stdout
 
 
+@pytest.fixture(params=["run", "comparison"])
+def text(request, made_up_run):
+    """The page of a run, and of a comparison."""
+    return run_page(made_up_run) if request.param == "run" else comparison_page(made_up_state(whole_comparison()))
+
+
 @pytest.mark.parametrize(
     ("size", "flags"), [("1200,900", []), ("500,900", ["--blink-settings=preferredColorScheme=0"])]
 )  # fmt: skip
-def test_every_figure_is_drawn_inside_its_frame_and_nothing_is_fetched(made_up_run, network, tmp_path, size, flags):
+def test_every_figure_is_drawn_inside_its_frame_and_nothing_is_fetched(text, network, tmp_path, size, flags):
     proxy, asked = network
-    text = run_page(made_up_run)
     assert html.escape(POLICY) in text
     measured = text.replace(html.escape(POLICY), "").replace("</body>", MEASURE + "</body>")
     page = tmp_path / "report.html"
     page.write_text(measured, encoding="utf-8")
     dumped = browse(page, proxy, tmp_path, f"--window-size={size}", "--dump-dom", *flags)
     found = json.loads(html.unescape(re.search(r"<pre id=\"found\">(.*?)</pre>", dumped, re.DOTALL).group(1)))
-    assert len(found["drawn"]) == 11
+    assert len(found["drawn"]) == text.count("<figure>") >= 11
     assert sum(len(figure["marks"]) for figure in found["drawn"]) == len(re.findall('class="mark ', text))
     for figure in found["drawn"]:
         assert min(figure["svg"]) > 250, figure["title"]
@@ -122,10 +129,10 @@ def test_a_script_would_not_run(made_up_run, network, tmp_path):
     assert '<pre id="found">' not in browse(page, proxy, tmp_path, "--dump-dom")
 
 
-def test_it_prints(made_up_run, network, tmp_path):
+def test_it_prints(text, network, tmp_path):
     proxy, _ = network
     page, paper = tmp_path / "report.html", tmp_path / "report.pdf"
-    page.write_text(run_page(made_up_run), encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     browse(page, proxy, tmp_path, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
     pages = re.findall(rb"/Type\s*/Page\b", paper.read_bytes())
-    assert 3 <= len(pages) <= 8
+    assert 3 <= len(pages) <= 3 + text.count("<figure>") / 2  # two beside one another, two such rows a page

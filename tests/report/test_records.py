@@ -52,7 +52,7 @@ def change(**what):
     [
         (lambda d: d.pop("winner"), "result: winner: missing"),
         (change(colour="red"), "result: colour: not a field"),
-        (change(limit="many"), "result.limit: must be int, found 'many'"),
+        (change(limits={"flops": "many"}), "result.limits.flops: must be int, found 'many'"),
         (change(seed=True), "result.seed: must be int, found True"),
         (change(schema=2), "schema: must be 1, the version this pruneas reads, found 2"),
         (change(winner="nobody"), r"result: winner must be one of the arms \['base', .*\], got 'nobody'"),

@@ -3,8 +3,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from pruneas.report.figures import Axis, Guide, Line, Mark, Plot, Points, Row, Rows, Tick, front
-from pruneas.report.svg import ROWS_A_PART, WIDTH, _domain, _shortened, _side_by_side, _ticks, _written, draw
+from pruneas.report.figures import Axis, Grid, Grids, Guide, Line, Mark, Plot, Points, Row, Rows, Tick, front
+from pruneas.report.svg import ROWS_A_PART, SHADE, WIDTH, _domain, _shortened, _side_by_side, _ticks, _written, draw
 
 SHARE = Axis(label="share", unit="percent", from_zero=True)
 COST = Axis(label="FLOPs", unit="count")
@@ -52,11 +52,53 @@ def test_rows_have_a_mark_a_bar_an_interval_and_a_tick():
     assert marks(draw(figure)) == 5
 
 
-def test_a_row_has_a_bar_or_a_whole_interval():
-    with pytest.raises(ValueError, match="row 'a': must have a bar or an interval"):
-        Row(label="a", tip="", value=1.0, low=0.0, high=1.0)
-    with pytest.raises(ValueError, match="both its ends"):
+def test_a_row_has_a_whole_interval_or_none():
+    with pytest.raises(ValueError, match="row 'a': must have both ends of its interval, or neither"):
         Row(label="a", tip="", low=0.0)
+
+
+def test_a_bar_and_the_spread_around_its_end_are_one_mark():
+    figure = rows(Row(label="a", tip="a", value=0.5, low=0.4, high=0.6))
+    assert figure.num_marks == marks(draw(figure)) == 1
+    assert 'class="whisker spread"' in draw(figure)[0]
+
+
+def test_joined_points_are_a_mark_each_and_their_line_goes_where_they_are_drawn():
+    figure = plot(
+        *(
+            Points(name=name, style=style, joined=True, marks=[Mark(x=x, y=0.5, tip="") for x in (2e6, 1e6)])
+            for name, style in (("a", "other1"), ("b", "other2"))
+        ),
+        side_by_side=True,
+    )
+    drawing = draw(figure)[0]
+    assert figure.num_marks == marks([drawing]) == 4
+    lines = [path.get("d") for path in elements(drawing, "path") if path.get("class") == "line"]
+    through = [line for line in lines if "L" in line]
+    assert len(through) == 2 and len(set(through)) == 2
+    for line in through:
+        for place in line[1:].split("L"):
+            assert f"M{place}" in drawing  # a symbol stands there
+
+
+def test_grids_have_a_mark_a_cell_shaded_by_its_share():
+    wide = Grid(label="stage 1", rows=[[0.1] * 7] * 7)
+    figure = Grids(title="t", caption="c", grids=[Grid(label="<0>", rows=[[0.0, 0.4], [0.8, 0.2]]), wide, wide])
+    (drawing,) = draw(figure)
+    assert figure.num_marks == marks([drawing]) == 4 + 49 + 49
+    cells = [cell for cell in elements(drawing, "rect") if cell.get("class") == "cell"]
+    shades = [float(cell.get("fill-opacity")) for cell in cells[:4]]
+    assert shades == pytest.approx([0.0, SHADE / 2, SHADE, SHADE / 4], abs=0.006)  # written with two decimals
+    assert all(float(cell.get("x")) + float(cell.get("width")) <= WIDTH for cell in cells)
+    texts = [text.text for text in elements(drawing, "text")]
+    assert texts[:5] == ["<0>", "0", "40", "80", "20"]
+    places = {(cell.get("x"), cell.get("y")) for cell in cells}
+    assert len(places) == len(cells)
+
+
+def test_small_shares_are_written_with_a_digit_more():
+    (drawing,) = draw(Grids(title="t", caption="c", grids=[Grid(label="a", rows=[[0.012, 0.031]])]))
+    assert [text.text for text in elements(drawing, "text")] == ["a", "1.2", "3.1"]
 
 
 def test_bars_are_as_long_as_what_they_stand_for():

@@ -1,6 +1,7 @@
 """Whole comparisons on the tiny space: rows, resuming, what is taken over, transfer, what is refused."""
 
 import json
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import pruneas
 from pruneas.architecture import Input, Reference
+from pruneas.cli import app
 from pruneas.config import Space
-from pruneas.errors import RunError, SpaceError
+from pruneas.errors import RunError, SpaceError, TrainingError
 from pruneas.progress import Silent
 from pruneas.report.comparison import ComparisonRecord
 from pruneas.run.compare import Asked, compare, load_comparison, of_run, of_space, transferred
+from pruneas.run.comparison_state import read_state
+from pruneas.run.report import write_report
 from pruneas.structure.build import analyse, describe
 from pruneas.structure.masks import read_masks
+from tests.report.test_run_page import Page
 from tests.tiny import pruneas as pruneas_command
 from tests.tiny import space_file, stopped
 
@@ -68,7 +74,7 @@ def test_every_arm_that_can_be_is_trained_with_every_seed(compared):
     masks = [("uniform-sparsity", "scratch-e"), ("magnitude", "fine-tuned")]
     masks += [("magnitude", "scratch-e"), ("magnitude", "ticket")]
     assert found.keys() == {(*pair, False) for pair in widths} | {(*pair, True) for pair in masks}
-    assert all(row.flops <= record.budgets["0.5"] for row in record.rows if row.budget is not None)
+    assert all(row.flops <= record.budgets["0.5"]["flops"] for row in record.rows if row.budget is not None)
     assert any("magnitude at 0.5, fine-tuned: left out: the method does not say which" in note for note in record.notes)
     assert (record.bases, len({a.base for a in record.architectures})) == ("each", 2)
 
@@ -98,6 +104,69 @@ def test_the_result_is_values_in_a_file(compared):
     widths = next(each for each in compared.record.widths if each.name == "l1")
     mine = [a.widths["features.0"] for a in compared.record.architectures if (a.name, a.masked) == ("l1", False)]
     assert widths.bases == 2 and widths.mean["features.0"] == sum(mine) / 2
+
+
+def test_it_ends_with_its_page(compared):
+    page = Page((compared.folder / "report.html").read_text(encoding="utf-8"))
+    record = compared.record
+    assert all(sentence in page.words for sentence in record.verdict)
+    assert page.figures["Scratch-e, widths: accuracy against FLOPs"] == 6  # all but masks
+    assert (
+        page.figures["Compute at 0.5"] + page.figures["Compute at 0.5, masks"] == len(record.rows) + 1
+    )  # the base network twice
+    cells = [len(each.rows) * len(each.rows[0]) for each in record.keep_maps if each.name == "magnitude"]
+    assert page.figures["Kept places of kernels: magnitude at 0.5"] == sum(cells) > 0
+    assert page.figures["Weights of magnitude at 0.5, masks"] == 1 + 3
+    assert page.loaded == []
+    state = read_state(compared.folder)
+    assert state.is_finished and not state.short_rows
+    assert state.num_done == len(state.asked_trainings) == record.num_trainings
+    assert state.num_bases == 2
+    given = {(each.name, each.budget, each.base) for each in record.architectures}
+    assert state.num_generated == sum(1 for name, _, _ in given if name not in ("guided", "found"))
+
+
+def test_the_command_shows_it_again_and_writes_its_page(compared, tmp_path):
+    out = tmp_path / "page.html"
+    told = CliRunner().invoke(app, ["report", str(compared.folder), "--html", "-o", str(out)])
+    assert (told.exit_code, told.stdout.strip()) == (0, str(out))
+    assert out.read_text(encoding="utf-8") == (compared.folder / "report.html").read_text(encoding="utf-8")
+    told = CliRunner().invoke(app, ["report", str(compared.folder), "--json"])
+    assert json.loads(told.stdout)["verdict"] == list(compared.record.verdict)
+    told = CliRunner().invoke(app, ["report", str(compared.folder)])
+    assert f"page: {compared.folder / 'report.html'}\ncomparison: {compared.folder}" in told.stdout
+
+
+def test_without_its_result_it_has_a_page_that_says_so(compared, tmp_path):
+    folder = shutil.copytree(compared.folder, tmp_path / "copy")
+    (folder / "comparison.json").unlink()
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    num = compared.record.num_trainings
+    assert f"Not finished, so there is no verdict: {num} of {num} trainings are done." in page.words
+    assert page.figures == {}
+    for path in list((folder / "trainings").glob("*.json"))[:2]:
+        path.unlink()
+    (folder / "progress.json").unlink()  # as in comparisons of earlier versions
+    assert f"no verdict: {num - 2} trainings are done." in Page(write_report(folder).read_text()).words
+    with pytest.raises(RunError, match="holds no finished comparison"):
+        load_comparison(folder)
+    (folder / "progress.json").write_text("{}")
+    with pytest.raises(
+        RunError, match=r"progress\.json: is not what a comparison keeps there \(ValueError: progress: as"
+    ):
+        write_report(folder)
+
+
+def test_one_that_failed_has_a_page_that_says_why(tmp_path):
+    space = Space.load(space_file(tmp_path), {**FAST, "generators.methods": ["l1"], "recipe.learning_rate": 1e30})
+    question = of_space(space, budgets=["0.5"], num_seeds=1, arms=("unpruned", "scratch-e"))
+    folder = tmp_path / "runs" / "failing"
+    with pytest.raises(TrainingError, match="the training loss must be finite") as failure:
+        given(question, folder)
+    state = read_state(folder)
+    assert state.progress.failure == str(failure.value) and state.num_bases == 0
+    words = Page(write_report(folder).read_text(encoding="utf-8")).words
+    assert "Failed: training a base network failed" in words and "0 trained" in words
 
 
 def test_masks_are_held_in_every_arm(compared):

@@ -41,7 +41,11 @@ def test_a_search_that_is_over_is_left_at_once(run):
     ("changes", "error", "text"),
     [
         ({"data": "0" * 32}, DataError, r"data 'digits': must be the images that the run was begun with \(0{32}\)"),
-        ({"limit": 1}, RunError, "is another one here than where the run was begun; install the same versions"),
+        (
+            {"limits": {"flops": 1}},
+            RunError,
+            "is another one here than where the run was begun; install the same versions",
+        ),
         ({"structure": "0"}, RunError, "is another one here than where the run was begun"),
         ({"schema": 99}, RunError, "was begun by another version of pruneas"),
         ({"space": "no = 1"}, RunError, "its settings cannot be read"),

@@ -153,5 +153,5 @@ def test_other_work_than_a_search_has_no_such_page(finished, tmp_path):
     run = finished.copied(tmp_path).folder
     for name in ("network.json", "study.db"):
         (run / name).unlink()
-    with pytest.raises(RunError, match="must be the folder of a search"):
+    with pytest.raises(RunError, match="must be the folder of a search or a comparison, as printed"):
         write_report(run)

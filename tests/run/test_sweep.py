@@ -68,7 +68,7 @@ def test_there_is_a_run_a_budget_and_one_base_network_and_set_of_generators(swep
         assert record.budget == run.name
         assert len(read_trials(run)) >= 4
         assert (run / "study.db").exists()
-        assert all(arm.flops <= record.limit for arm in record.arms if arm.role != "base")
+        assert all(arm.flops <= record.limits["flops"] for arm in record.arms if arm.role != "base")
         for method in ("uniform", "l1"):
             own = json.loads((run / "generators" / f"{method}.json").read_text())
             assert own == json.loads((common / "generators" / f"{method}@{run.name}.json").read_text())
@@ -90,6 +90,9 @@ def test_the_front_is_in_the_result_and_the_report(swept):
     data = json.loads(cli("report", "sweep", "--json", cwd=folder).stdout)
     assert [point["budget"] for point in data["front"]["points"]] == ["0.3", "0.6"]
     assert [result["budget"] for result in data["results"]] == ["0.3", "0.6"]
+    refused = cli("report", "sweep", "--html", cwd=folder)
+    assert refused.returncode == 2
+    assert "each with a page of its own; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.slow

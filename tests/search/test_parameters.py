@@ -51,7 +51,7 @@ def test_frozen_groups_have_no_parameter_and_keep_their_width():
 def test_whatever_is_proposed_ends_as_legal_widths_inside_the_budget(multipliers):
     found = around((5, 7, 11))
     shape = found.decode(dict(zip(found.ranges, multipliers, strict=True)))
-    widths = project(shape, GIVENS.model, GIVENS.legal, GIVENS.most, "flops")
+    widths = project(shape, GIVENS.model, GIVENS.legal, GIVENS.limits)
     assert GIVENS.legal.holds(widths)
     assert GIVENS.model.cost(widths, "flops") <= GIVENS.most
 

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from pruneas.architecture import Reference
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import RunError
@@ -20,7 +21,7 @@ def proposed(givens, method, tmp_path=None, **options):
         weights = tmp_path / "base.safetensors"
         save_weights(build_widths(givens.structure, givens.structure.widths, seed=0), weights)
     told = []
-    targets = {"": Target(most=givens.most, quantity="flops")}
+    targets = {"": Target(limits=givens.limits)}
     proposal = proposal_of(givens, method, targets=targets, weights=weights, options=options)
     return propose(told.append, proposal=proposal)[""], told
 
@@ -78,7 +79,9 @@ def with_blocks():
     structure = analyse(Reference.parse("pruneas:resnet20(width=0.25, channels=1)"), image(1, 8, 8))
     model = CostModel.of(structure, build_widths(structure, structure.widths))
     legal = LegalWidths.of(structure, WidthRules())
-    return SimpleNamespace(structure=structure, model=model, legal=legal, most=model.base.flops // 2)
+    return SimpleNamespace(
+        structure=structure, model=model, legal=legal, limits=Limits({"flops": model.base.flops // 2})
+    )
 
 
 def test_no_more_images_are_read_than_are_asked_for(givens, tmp_path):
@@ -101,9 +104,9 @@ def test_a_record_is_read_back_or_refused(givens, tmp_path):
 
 def test_a_ranking_is_made_once_for_all_targets(givens):
     targets = {
-        "narrow": Target(most=givens.most, quantity="flops"),
-        "wide": Target(most=givens.model.base.flops, quantity="flops"),
-        "share": Target(most=givens.model.base.flops, quantity="flops", share=0.3),
+        "narrow": Target(limits=givens.limits),
+        "wide": Target(limits=Limits({"flops": givens.model.base.flops})),
+        "share": Target(limits=Limits({"flops": givens.model.base.flops}), share=0.3),
     }
     told = []
     records = propose(told.append, proposal=proposal_of(givens, "slimming", targets=targets))

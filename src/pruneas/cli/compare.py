@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,9 @@ from pruneas.cli.options import (
 from pruneas.cli.search import check_paths, view
 from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
+
+if TYPE_CHECKING:
+    from pruneas.run.compare import ComparisonResult
 
 
 def compare(
@@ -132,6 +135,11 @@ def compare(
     command = shlex.join(["pruneas", *sys.argv[1:]])
     with view(quiet) as observer:
         result = run_compare(asked, folder=folder, download=download, command=command, observer=observer)
+    print_comparison(result, as_json=as_json)
+
+
+def print_comparison(result: "ComparisonResult", *, as_json: bool) -> None:
+    """The result on stdout: JSON with the folder in it, or the tables and where the page and the folder are."""
     if as_json:
         record = json.loads(result.record.to_json())
         typer.echo(json.dumps({"folder": str(result.folder), **record}, indent=2, ensure_ascii=False))
@@ -141,7 +149,8 @@ def compare(
     from pruneas.report.comparison_terminal import table
 
     Console(highlight=False).print(table(result.record))
-    typer.echo(f"\ncomparison: {result.folder}")
+    page = result.folder / "report.html"
+    typer.echo("\n" + (f"page: {page}\n" if page.exists() else "") + f"comparison: {result.folder}")
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:

@@ -1,22 +1,25 @@
-"""`pruneas report`: the final report again, from a run's records, in the terminal or as a page."""
+"""`pruneas report`: the final report of a run or a comparison again, in the terminal or as a page."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pruneas.cli.compare import print_comparison
 from pruneas.cli.search import print_front, print_result
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a run: a finished one, with --html also another.")],
+    run: Annotated[
+        Path, typer.Argument(help="The folder of a run or a comparison: a finished one, with --html also another.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="Write a page with all figures, and print its path.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of --html. \\[report.html in the run's folder]")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of --html. \\[report.html in the folder]")
     ] = None,
 ) -> None:
-    """Print the result of a finished run again, or of searches at several budgets, or write the page of any run."""
+    """Print the result of a finished run or comparison again, or of searches at several budgets, or write its page."""
     if as_html and as_json:
         raise typer.BadParameter("give one of --html and --json")
     if out is not None and not as_html:
@@ -27,10 +30,15 @@ def report(
         typer.echo(str(write_report(run, out)))
         return
     from pruneas.run import load
+    from pruneas.run.compare import load_comparison
+    from pruneas.run.comparison_state import is_comparison
     from pruneas.run.sweep import is_sweep, load_sweep
 
     if is_sweep(run):
         print_front(load_sweep(run), as_json=as_json)
+        return
+    if is_comparison(run):
+        print_comparison(load_comparison(run), as_json=as_json)
         return
     result = load(run)
     print_result(result.record, result.folder, as_json=as_json)

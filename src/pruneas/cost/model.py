@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from pruneas.architecture import Quantity
 from pruneas.cost.count import Count, count
 from pruneas.errors import StructureError
 from pruneas.structure.groups import LinearForm, Structure
+
+if TYPE_CHECKING:
+    from pruneas.cost.latency_table import LatencyTable
 
 Widths = npt.NDArray[np.int64]
 """Widths of candidates, groups in the structure's order. Shape (groups,) or (candidates, groups)."""
@@ -80,14 +84,33 @@ class Quadratic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """The largest of several sums: constants + coefficients @ widths. Shapes (sums,) and (sums, groups)."""
+
+    constants: npt.NDArray[np.int64]
+    coefficients: npt.NDArray[np.int64]
+
+    def __call__(self, widths: Widths) -> npt.NDArray[np.int64]:
+        """Values of candidates (candidates, groups) -> (candidates,)."""
+        highest: npt.NDArray[np.int64] = (widths @ self.coefficients.T + self.constants).max(axis=-1)
+        return highest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
-    """Prices widths of one structure. `base` is fvcore's count of the base network."""
+    """Prices widths of one structure. `base` is fvcore's count of the base network.
+
+    Peak memory and latency have prices where a budget asks for them; latency's come from `table`.
+    """
 
     groups: tuple[str, ...]
     base_widths: Widths
     base: Count
     flops: Polynomial
     params: Polynomial
+    memory: Peak | None = None
+    latency: Polynomial | None = None
+    table: LatencyTable | None = None
 
     @classmethod
     def of(cls, structure: Structure, network: nn.Module) -> CostModel:
@@ -107,15 +130,29 @@ class CostModel:
         return model
 
     def without(self, structure: Structure, removed: Collection[str]) -> CostModel:
-        """The same network's prices with the branches of these blocks taken out. `base` stays the whole network's."""
-        return replace(self, flops=_flops(structure, removed), params=_params(structure, removed))
+        """The same network's prices with the branches of these blocks taken out. `base` stays the whole network's, and
+        so does peak memory, an upper bound then."""
+        latency = None if self.table is None else self.table.price(structure, removed)
+        return replace(self, flops=_flops(structure, removed), params=_params(structure, removed), latency=latency)
+
+    def timed(self, structure: Structure, table: LatencyTable) -> CostModel:
+        """The same prices, with those of latency."""
+        return replace(self, latency=table.price(structure), table=table)
 
     def cost(self, widths: Widths, quantity: Quantity) -> npt.NDArray[np.int64]:
-        """FLOPs or parameters of candidates: (candidates, groups) -> (candidates,), or (groups,) -> ()."""
-        return self.flops(widths) if quantity == "flops" else self.params(widths)
+        """What candidates cost of a quantity: (candidates, groups) -> (candidates,), or (groups,) -> ()."""
+        return self.price(quantity)(widths)
+
+    def price(self, quantity: Quantity) -> Polynomial | Peak:
+        """How a quantity follows from widths. Raises ValueError for one that was not read off the network."""
+        found = {"flops": self.flops, "params": self.params, "memory": self.memory, "latency": self.latency}[quantity]
+        if found is None:
+            raise ValueError(f"{quantity} has no price here; see cost/memory.py and cost/latency.py")
+        return found
 
     def base_cost(self, quantity: Quantity) -> int:
-        return self.base.flops if quantity == "flops" else self.base.params
+        counted: dict[Quantity, int] = {"flops": self.base.flops, "params": self.base.params}
+        return counted[quantity] if quantity in counted else int(self.cost(self.base_widths, quantity))
 
     def vector(self, widths: Mapping[str, int]) -> Widths:
         return np.array([widths[group] for group in self.groups], dtype=np.int64)
@@ -144,7 +181,7 @@ class CostModel:
 
 def _flops(structure: Structure, removed: Collection[str]) -> Polynomial:
     left = [operation for operation in structure.operations if operation.blocks.isdisjoint(removed)]
-    return _polynomial([(operation.factor, operation.a, operation.b) for operation in left], structure)
+    return polynomial([(operation.factor, operation.a, operation.b) for operation in left], structure)
 
 
 def _params(structure: Structure, removed: Collection[str]) -> Polynomial:
@@ -157,14 +194,14 @@ def _params(structure: Structure, removed: Collection[str]) -> Polynomial:
         factor = int(np.prod([form.constant for form in forms if not form.coefficients.any()]))
         first = changing[0] if changing else _constant(1, structure)
         terms.append((factor, first, changing[1] if len(changing) > 1 else None))
-    return _polynomial(terms, structure)
+    return polynomial(terms, structure)
 
 
 def _constant(value: int, structure: Structure) -> LinearForm:
     return LinearForm(constant=value, coefficients=np.zeros(len(structure.groups), dtype=np.int64))
 
 
-def _polynomial(terms: list[Term], structure: Structure) -> Polynomial:
+def polynomial(terms: list[Term], structure: Structure) -> Polynomial:
     """Collect equal sizes and equal products, so that candidates are priced with as few terms as there are."""
     index: dict[bytes, int] = {}
     forms: list[LinearForm] = []

@@ -12,10 +12,9 @@ from bisect import bisect_right
 import numpy as np
 import numpy.typing as npt
 
-from pruneas.architecture import Budget, Quantity
-from pruneas.cost.model import CostModel, Quadratic, Widths
+from pruneas.cost.limits import Limits
+from pruneas.cost.model import CostModel, Polynomial, Quadratic, Widths
 from pruneas.cost.widths import LegalWidths
-from pruneas.errors import BudgetError
 
 Shape = npt.NDArray[np.float64]
 """Wanted widths, positive; where called a shape, up to a common scale. Shape (groups,)."""
@@ -27,65 +26,48 @@ ENOUGH = 0.01
 NEAR = 0.8
 
 
-def limit(model: CostModel, legal: LegalWidths, budget: Budget) -> int:
-    """The largest count that a candidate may have.
-
-    Raises BudgetError where even the narrowest legal network costs more.
-    """
-    most = budget.limit(model.base_cost(budget.quantity))
-    least = int(model.cost(legal.lowest, budget.quantity))
-    if least > most:
-        base = model.base_cost(budget.quantity)
-        raise BudgetError(
-            f"budget {budget} cannot be met: it allows {most:,} {budget.quantity}, the narrowest legal network has "
-            f"{least:,} of the base network's {base:,} (a share of {np.ceil(least / base * 1e4) / 1e4:.4f}). "
-            "Raise the budget, or lower widths.minimum or widths.multiple_of"
-        )
-    return most
-
-
-def project(shape: Shape, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
-    """The widths of this shape that use `most`, at most. Shape (groups,).
+def project(shape: Shape, model: CostModel, legal: LegalWidths, limits: Limits) -> Widths:
+    """The widths of this shape that use what the limits allow. Shape (groups,).
 
     Every group is within a step of its share: a scale common to all, NEAR to 1 times the next after the largest that
-    fits, times `shape`, clipped to what is legal. More than ENOUGH of `most` is left only where the search is stuck at
-    each of these scales: from the widths it came to, neither a group's step nor an exchange of two groups' steps that
-    stays within a step of the shares uses more of it. Such is the case next to the narrowest network, where the
-    cheapest step may cost more than is left, and for networks of few groups; other widths may use more.
+    fits, times `shape`, clipped to what is legal. More than ENOUGH of every limit is left only where the search is
+    stuck at each of these scales: from the widths it came to, neither a group's step nor an exchange of two groups'
+    steps that stays within a step of the shares uses more. Such is the case next to the narrowest network, where the
+    cheapest step may cost more than is left, and for networks of few groups; other widths may use more. Of several
+    limits one is near its end, and what `limits.filled` names is used as far as the others allow.
 
-    A larger `most` never gives widths that cost less. For which move is preferred depends on the widths so far and not
-    on `most`, no move lowers the cost, and the first that fits is made: two searches are the same until the one with
-    more makes a move that the other cannot afford, and from then on costs more than all that the other may.
+    A single limit that allows more never gives widths that cost less. For which move is preferred depends on the widths
+    so far and not on the limit, no move lowers the cost, and the first that fits is made: two searches are the same
+    until the one with more makes a move that the other cannot afford, and from then on costs more than all that the
+    other may.
     """
-
-    def cost(widths: Widths) -> int:
-        return int(model.cost(widths, quantity))
-
     scales = _breakpoints(shape, legal)
-    end = bisect_right(range(len(scales)), most, key=lambda index: cost(legal.floor(scales[index] * shape)))
+    end = bisect_right(
+        range(len(scales)), 0, key=lambda index: int(not limits.fit(model, legal.floor(scales[index] * shape)))
+    )
     if end == 0:
-        raise ValueError(f"the narrowest legal network costs more than {most:,} {quantity}; see limit()")
+        raise ValueError(f"the narrowest legal network costs more than {limits}; see Limits.of")
     widths = legal.floor(scales[end - 1] * shape)
     if end == len(scales):
         return widths
-    best = fill(widths, scales[end] * shape, model, legal, most, quantity)
-    quadratic = Quadratic.of(model.flops if quantity == "flops" else model.params)
+    best = fill(widths, scales[end] * shape, model, legal, limits)
     # Where that is stuck, because one group's step is dear: the largest steps first, and smaller scales.
     for scale in scales[end:0:-1]:
-        if most - cost(best) <= ENOUGH * most or scale < NEAR * scales[end]:
+        if limits.use(model, best) >= 1 - ENOUGH or scale < NEAR * scales[end]:
             break
         narrowest, _ = _reach(scale * shape, legal)
-        best = max(best, _exchange(narrowest, scale * shape, legal, most, quadratic), key=cost)
+        found = _exchange(narrowest, scale * shape, model, legal, limits)
+        best = max(best, found, key=lambda widths: int(model.cost(widths, limits.filled)))
     return best
 
 
-def uniform(model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
+def uniform(model: CostModel, legal: LegalWidths, limits: Limits) -> Widths:
     """Uniform scaling: every group the same share of its base width, as large as fits."""
-    return project(model.base_widths.astype(np.float64), model, legal, most, quantity)
+    return project(model.base_widths.astype(np.float64), model, legal, limits)
 
 
-def fill(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> Widths:
-    """Spend what legal widths leave of `most`, within a step of those wanted. Shape (groups,).
+def fill(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, limits: Limits) -> Widths:
+    """Spend what legal widths leave of the limits, within a step of those wanted. Shape (groups,).
 
     Each group is widened by a step where that fits, those furthest below what is wanted, in their steps, first; then
     groups exchange steps until less than CLOSE is unused or none helps.
@@ -95,9 +77,9 @@ def fill(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, mo
     for group in np.argsort(-np.round(missing, 6), kind="stable"):
         trial = widths.copy()
         trial[group] = wider[group]
-        if model.cost(trial, quantity) <= most:
+        if limits.fit(model, trial):
             widths = trial
-    return _exchange(widths, wanted, legal, most, Quadratic.of(model.flops if quantity == "flops" else model.params))
+    return _exchange(widths, wanted, model, legal, limits)
 
 
 def _breakpoints(shape: Shape, legal: LegalWidths) -> Shape:
@@ -116,21 +98,47 @@ def _reach(wanted: Shape, legal: LegalWidths) -> tuple[Widths, Widths]:
     return legal.ceil(wanted - legal.step), legal.floor(wanted + legal.step)
 
 
-def _exchange(widths: Widths, wanted: Shape, legal: LegalWidths, most: int, cost: Quadratic) -> Widths:
+def _exchange(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, limits: Limits) -> Widths:
     """Widen groups, or one in exchange for another's narrowing, within a step of what is wanted, while that helps.
 
-    What uses most of the rest goes first.
+    What uses most of the rest of what is filled goes first.
     """
     low, high = _reach(wanted, legal)
-    widths, left = widths.copy(), most - cost(widths)
-    while left > CLOSE * most:
+    prices = {quantity: model.price(quantity) for quantity in {limits.filled, *limits.most}}
+    quadratics = {name: Quadratic.of(price) for name, price in prices.items() if isinstance(price, Polynomial)}
+    slow = Limits({name: most for name, most in limits.most.items() if name not in quadratics})
+    widths = widths.copy()
+    while limits.use(model, widths) < 1 - CLOSE:
         narrower, wider = np.maximum(legal.previous(widths), low), np.minimum(legal.next(widths), high)
-        gains = cost.gains(widths, narrower, wider)
-        gains[gains > left] = 0
-        narrowed, widened = np.unravel_index(np.argmax(gains), gains.shape)
-        if gains[narrowed, widened] <= 0:
+        gains = {name: quadratic.gains(widths, narrower, wider) for name, quadratic in quadratics.items()}
+        useful = gains[limits.filled].copy()
+        for name, each in gains.items():
+            if name in limits.most:
+                useful[each > limits.most[name] - quadratics[name](widths)] = 0
+        moved = _first_move(widths, narrower, wider, useful, model, slow)
+        if moved is None:
             break
-        left -= int(gains[narrowed, widened])
-        widths[narrowed] = narrower[narrowed]
-        widths[widened] = wider[widened]
+        widths = moved
     return widths
+
+
+def _first_move(
+    widths: Widths,
+    narrower: Widths,
+    wider: Widths,
+    useful: npt.NDArray[np.int64],
+    model: CostModel,
+    limits: Limits,
+) -> Widths | None:
+    """The widths after the most useful move that keeps these limits; None where none is of use. `useful`: (groups,
+    groups), what is gained where the first group is made narrower and the second wider."""
+    for _ in range(np.count_nonzero(useful > 0)):
+        best = np.argmax(useful)
+        narrowed, widened = np.unravel_index(best, useful.shape)
+        moved = widths.copy()
+        moved[narrowed] = narrower[narrowed]
+        moved[widened] = wider[widened]
+        if not limits.most or limits.fit(model, moved):
+            return moved
+        useful.flat[best] = 0
+    return None

@@ -16,6 +16,7 @@ from pruneas.errors import ExportError
 from pruneas.export.graphs import missing, write_onnx
 from pruneas.export.taken import Taken
 from pruneas.networks import examples, make
+from pruneas.report.numbers import limits
 from pruneas.report.records import ResultRecord
 
 BATCHES = (1, 64)
@@ -152,7 +153,7 @@ def _found(taken: Taken, record: ResultRecord | None) -> str:
     lines = [
         network,
         f"- Command: `{record.command}`, seed {record.seed}.",
-        f"- Budget: {record.budget} ({record.limit:,}).",
+        f"- Budget: {record.budget} ({limits(record.limits)}).",
         f"- Data: {data.name}, {data.training:,} training, {data.validation:,} validation, {data.test:,} test images.",
         f"- {record.num_trials} candidates trained for {record.trial_epochs} of {record.epochs} epochs.",
         f"- The winner, `{record.winner}`, was chosen on validation images, then trained anew for {record.epochs}.",

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pruneas.architecture import Architecture, Quantity
+from pruneas.architecture import Architecture
+from pruneas.cost.limits import Limits
 from pruneas.cost.masked import masked_cost
 from pruneas.cost.model import CostModel, Widths
 from pruneas.cost.projection import Shape, project
@@ -68,8 +69,7 @@ class Task:
     structure: Structure
     model: CostModel
     legal: LegalWidths
-    most: int
-    quantity: Quantity
+    limits: Limits
     share: float | None = None
     seed: int
     state: Mapping[str, torch.Tensor] | None = None
@@ -110,7 +110,7 @@ class Task:
         """The widths that a ranking leaves at the budget, or at the share, and which channels they are."""
         if self.share is not None:
             return walk_share(ranking, self.model, self.legal, self.share)
-        return walk(ranking, self.model, self.legal, self.most, self.quantity)
+        return walk(ranking, self.model, self.legal, self.limits)
 
     def project(self, shape: Shape) -> Widths:
         """The widths of this shape: as wide as the budget allows, or with the share of all channels gone.
@@ -125,7 +125,7 @@ class Task:
                 fits = np.clip(middle * shape, self.legal.lowest, self.legal.highest).sum() <= left
                 low, high = (middle, high) if fits else (low, middle)
             return self.legal.floor(high * shape)
-        return project(shape, self.model, self.legal, self.most, self.quantity)
+        return project(shape, self.model, self.legal, self.limits)
 
     def uniform(self) -> Widths:
         """The same share of every group: what the budget allows, or what the share leaves. Shape (groups,)."""
@@ -184,18 +184,19 @@ class Method:
                 raise StructureError(f"generator {self.name} needs {need}: {why}")
         found = self.generate(task)
         model = task.model.without(task.structure, found.removed) if found.removed else task.model
-        cost = int(model.cost(found.widths, task.quantity))
-        if not task.legal.holds(found.widths) or (task.share is None and cost > task.most):
+        if not task.legal.holds(found.widths) or (task.share is None and not task.limits.fit(model, found.widths)):
+            cost = Limits({quantity: int(model.cost(found.widths, quantity)) for quantity in task.limits.most})
             raise StructureError(
-                f"generator {self.name}: its widths must be legal and cost at most {task.most} {task.quantity}; it "
-                f"gave {found.widths.tolist()}, which cost {cost}"
+                f"generator {self.name}: its widths must be legal and cost at most {task.limits}; it gave "
+                f"{found.widths.tolist()}, which cost {cost}"
             )
         if found.masks is not None and task.share is None:
-            masked = masked_cost(task.structure, task.model, found.masks, task.quantity)
-            if masked > task.most:
-                raise StructureError(
-                    f"generator {self.name}: its masks must leave at most {task.most} {task.quantity}, found {masked}"
-                )
+            for quantity, most in task.limits.counted.items():
+                masked = masked_cost(task.structure, task.model, found.masks, quantity)
+                if masked > most:
+                    raise StructureError(
+                        f"generator {self.name}: its masks must leave at most {most} {quantity}, found {masked}"
+                    )
         return found
 
 

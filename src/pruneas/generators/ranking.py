@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pruneas.architecture import Quantity
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel, Widths
 from pruneas.cost.projection import fill, uniform
 from pruneas.cost.widths import LegalWidths
@@ -35,7 +35,7 @@ class Ranking:
     scope: Scope
 
 
-def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, most: int, quantity: Quantity) -> tuple[Widths, Keep]:
+def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, limits: Limits) -> tuple[Widths, Keep]:
     """The widths that a ranking leaves inside a budget, and which channels they are.
 
     `legal.lowest` is the floor of every group: no method collapses a layer. Equal scores fall in the order of groups
@@ -45,7 +45,7 @@ def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, most: int, quan
     if any(not np.isfinite(score).all() for score in scores):
         raise ValueError("a ranking's scores must be finite")
     if ranking.scope == "layer":
-        widths = uniform(model, legal, most, quantity)
+        widths = uniform(model, legal, limits)
     else:
         owner = np.concatenate([np.full(len(score), index) for index, score in enumerate(scores)])
         order = np.argsort(np.concatenate(scores), kind="stable")
@@ -58,12 +58,12 @@ def walk(ranking: Ranking, model: CostModel, legal: LegalWidths, most: int, quan
         low, high = 0, len(order)  # the fewest removals that fit, by bisection: the cost never rises with them
         while low < high:
             middle = (low + high) // 2
-            if model.cost(legal.floor(remaining(middle).astype(np.float64)), quantity) <= most:
+            if limits.fit(model, legal.floor(remaining(middle).astype(np.float64))):
                 high = middle
             else:
                 low = middle + 1
         wanted = remaining(low).astype(np.float64)
-        widths = fill(legal.floor(wanted), wanted, model, legal, most, quantity)
+        widths = fill(legal.floor(wanted), wanted, model, legal, limits)
     return widths, _kept(ranking, model, widths)
 
 

@@ -37,11 +37,15 @@ def sparse(task: Task, importance: Importance) -> Generated:
     """The masks that leave what the budget allows, or without the share of all weights; and their widths.
 
     Every layer keeps at least its most important weight. Where a budget is below what nothing masks (normalisation,
-    linear layers), there are no masks, and the widths are uniform scaling's.
+    linear layers), or limits nothing that masks change (memory, latency), there are no masks, and the widths are
+    uniform scaling's.
     """
     masks = cut(task, importance)
     if masks is None:
-        return Generated(widths=task.uniform())
+        why = "leaves less than what nothing masks costs" if task.limits.counted else "limits nothing that masks change"
+        return Generated(
+            widths=task.uniform(), notes=(f"no masks: the budget {why}; its widths are uniform scaling's",)
+        )
     return Generated(widths=task.project(shape_of(task.structure, masks)), masks=masks)
 
 
@@ -62,11 +66,14 @@ def cut(task: Task, importance: Importance) -> dict[str, torch.Tensor] | None:
         order = np.argsort(values, kind="stable")
         order = order[~np.isin(order, spared)]
         each = uses(task.structure)
-        price = np.repeat([each[name] if task.quantity == "flops" else 1 for name in names], sizes)
-        saved = np.cumsum(price[order])
-        excess = task.model.base_cost(task.quantity) - task.most
-        number = int(np.searchsorted(saved, excess)) + 1 if excess > 0 else 0  # the fewest that save the excess
-        if number > len(order):
+        number = 0
+        for quantity, most in task.limits.counted.items():
+            price = np.repeat([each[name] if quantity == "flops" else 1 for name in names], sizes)
+            saved = np.cumsum(price[order])
+            excess = task.model.base_cost(quantity) - most
+            if excess > 0:
+                number = max(number, int(np.searchsorted(saved, excess)) + 1)  # the fewest that save the excess
+        if number > len(order) or not task.limits.counted:
             return None
         keep[order[:number]] = False
     parts = np.split(keep, starts[1:])

@@ -45,9 +45,9 @@ def generate(task: Task) -> Generated:
     for number in range(len(order) + 1):
         removed = _names(task, order[:number])
         model = task.model.without(task.structure, removed)
-        if model.cost(task.legal.highest, task.quantity) <= task.most:
+        if task.limits.fit(model, task.legal.highest):
             return Generated(widths=task.legal.highest, removed=removed)
-    return Generated(widths=uniform(model, task.legal, task.most, task.quantity), removed=removed)
+    return Generated(widths=uniform(model, task.legal, task.limits), removed=removed)
 
 
 def trained_scales(task: Task, blocks: list[Block]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

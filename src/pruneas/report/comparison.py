@@ -23,6 +23,15 @@ Question = Literal[
     "to uniform", "scratch-b to fine-tuned", "ticket to scratch-e", "here to transferred", "random to uniform"
 ]
 
+SHOWN: Mapping[Word, str] = {
+    "better": "better",
+    "worse": "worse",
+    "no difference seen": "none seen",
+    "the same": "same nets",
+    "cannot be told": "unknown",
+}
+"""What a comparison shows, short enough for a column."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeRecord:
@@ -68,6 +77,11 @@ class RowRecord(Tested):
         lengths = {len(self.seeds), len(self.test_accuracies), len(self.validation_accuracies), len(self.epochs)}
         if lengths == {0} or len(lengths) > 1:
             raise ValueError(f"{self.key}: must have as many accuracies and epochs as seeds, and one at least")
+
+    @property
+    def label(self) -> str:
+        """What the architecture is called where widths and masks meet."""
+        return f"{self.name} (masks)" if self.masked else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +210,7 @@ class ComparisonRecord:
     base_flops: int
     base_params: int
     asked: Mapping[str, str]
-    budgets: Mapping[str, int]
+    budgets: Mapping[str, Mapping[str, int]]
     bases: Literal["each", "once"]
     epochs: int
     cap: float | None

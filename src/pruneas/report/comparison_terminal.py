@@ -5,24 +5,15 @@ Eighty columns are enough, and nothing is said by colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pruneas.report.comparison import ComparisonRecord, ContrastRecord, RowRecord, Word
-from pruneas.report.numbers import count, duration, percent, points, share
-
-SHOWN: Mapping[Word, str] = {
-    "better": "better",
-    "worse": "worse",
-    "no difference seen": "none seen",
-    "the same": "same nets",
-    "cannot be told": "unknown",
-}
-"""What a comparison shows, short enough for a column."""
+from pruneas.report.comparison import SHOWN, ComparisonRecord, ContrastRecord
+from pruneas.report.numbers import count, duration, percent, share, with_interval, with_spread
 
 
 def table(record: ComparisonRecord) -> RenderableType:
@@ -63,20 +54,13 @@ def _grid(*columns: str, words: int, least: int = 0) -> Table:
     return result
 
 
-def _name(row: RowRecord) -> str:
-    return f"{row.name}{' (masks)' if row.masked else ''}"
-
-
 def _numbers(contrast: ContrastRecord | None) -> str:
-    if contrast is None or contrast.difference is None or contrast.interval is None:
-        return ""
-    low, high = contrast.interval
-    return f"{points(contrast.difference)} ({points(low)}, {points(high)})"
+    return "" if contrast is None else with_interval(contrast.difference, contrast.interval)
 
 
 def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
     """A table for each budget, the unpruned network's first."""
-    longest = max(len(_name(row)) for row in record.rows)
+    longest = max(len(row.label) for row in record.rows)
     for budget in dict.fromkeys(row.budget for row in record.rows):
         grid = _grid(
             "" if budget is None else f"{budget}", "arm", "accuracy, %", "vs uniform", "", words=5, least=longest
@@ -86,9 +70,8 @@ def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
                 continue
             contrast = record.to_uniform(row.key)
             shown = "" if contrast is None else SHOWN[contrast.word]
-            spread = "" if row.std is None else f" ± {percent(row.std)}"
-            cells = [row.arm, f"{percent(row.mean)}{spread}", _numbers(contrast), shown]
-            grid.add_row(Text(_name(row)), *cells, style="bold" if shown in ("better", "worse") else "")
+            cells = [row.arm, with_spread(row.mean, row.std), _numbers(contrast), shown]
+            grid.add_row(Text(row.label), *cells, style="bold" if shown in ("better", "worse") else "")
         yield grid
         yield ""
 
@@ -121,7 +104,7 @@ def _questions(record: ComparisonRecord) -> Iterator[RenderableType]:
         for each in record.contrasts:
             if each.question == question.name:
                 row, control = record.row(each.row), record.row(each.control)
-                name = f"{_name(row)} at {row.budget}" + (f", {row.arm}" if row.name != control.name else "")
+                name = f"{row.label} at {row.budget}" + (f", {row.arm}" if row.name != control.name else "")
                 grid.add_row(Text(name), _numbers(each), SHOWN[each.word])
         yield grid
         least = question.smallest_detectable
@@ -134,10 +117,10 @@ def _architectures(record: ComparisonRecord) -> Table:
     result = _grid("architecture", "budget", "FLOPs", "of base", "params", words=2)
     seen = set()
     for row in record.rows:
-        if (key := (_name(row), row.budget)) not in seen:
+        if (key := (row.label, row.budget)) not in seen:
             seen.add(key)
             cells = [row.budget or "", count(round(row.flops)), share(row.flops_share), count(round(row.params))]
-            result.add_row(Text(_name(row)), *cells)
+            result.add_row(Text(row.label), *cells)
     return result
 
 
@@ -147,7 +130,7 @@ def _compute(record: ComparisonRecord) -> Table:
         least, most = min(row.epochs), max(row.epochs)
         place = "" if row.budget is None else f", {row.budget}"
         result.add_row(
-            Text(f"{_name(row)}{place}"),
+            Text(f"{row.label}{place}"),
             row.arm,
             str(least) if least == most else f"{least}-{most}",
             count(round(row.own.images)),

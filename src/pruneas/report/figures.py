@@ -1,7 +1,8 @@
 """Figures as values, before anything is drawn: what is shown, one mark a record, and what is said about it.
 
-There are two kinds. A `Plot` has two number axes and shows points, lines or both. `Rows` have one number axis and a
-line for each named thing: a bar on a track, ticks beside it, an interval.
+There are three kinds. A `Plot` has two number axes and shows points, lines or both. `Rows` have one number axis and a
+line for each named thing: a bar on a track, ticks beside it, an interval. `Grids` are small tables of shares, each cell
+shaded and with its number.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """Marks of one kind; each is drawn."""
+    """Marks of one kind; each is drawn. `joined`: with a line through them, in the order of x."""
 
     name: str
     style: Style
     marks: Sequence[Mark]
+    joined: bool = False
 
     @property
     def num_marks(self) -> int:
@@ -110,8 +112,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of `Rows`: a bar from zero to `value` on a track that ends at `track`, or an interval from `low` to
-    `high`, and ticks. `text` stands at its end."""
+    """A line of `Rows`: a bar from zero to `value` on a track that ends at `track`, an interval from `low` to `high`
+    (with a bar: the spread around its end), and ticks. `text` stands at its end."""
 
     label: str
     tip: str
@@ -123,8 +125,8 @@ class Row:
     ticks: Sequence[Tick] = ()
 
     def __post_init__(self) -> None:
-        if (self.value is not None and self.low is not None) or (self.low is None) != (self.high is None):
-            raise ValueError(f"row {self.label!r}: must have a bar or an interval with both its ends, or neither")
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"row {self.label!r}: must have both ends of its interval, or neither")
 
     @property
     def is_drawn(self) -> bool:
@@ -153,7 +155,37 @@ class Rows:
         return sum(row.num_marks for row in self.rows)
 
 
-Figure = Plot | Rows
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Shares in [0, 1] in `rows` from top to bottom; each is a mark."""
+
+    label: str
+    rows: Sequence[Sequence[float]]
+
+    @property
+    def tips(self) -> list[str]:
+        """What each cell is, row by row."""
+        return [
+            f"{self.label}, row {y}, column {x}: {100 * value:.1f} %"
+            for y, row in enumerate(self.rows, 1)
+            for x, value in enumerate(row, 1)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grids:
+    """Cells are shaded from none, which is zero, to the highest share in all grids."""
+
+    title: str
+    caption: str
+    grids: Sequence[Grid]
+
+    @property
+    def num_marks(self) -> int:
+        return sum(len(row) for grid in self.grids for row in grid.rows)
+
+
+Figure = Plot | Rows | Grids
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -9,8 +9,9 @@ import html
 from collections.abc import Mapping
 
 from pruneas.report import run_figures
+from pruneas.report.common_figures import width_rows
 from pruneas.report.figures import OTHERS, Figure, Style
-from pruneas.report.numbers import count, percent, points, share
+from pruneas.report.numbers import count, share, with_interval, with_spread
 from pruneas.report.records import ArmRecord
 from pruneas.report.run import RunRecords
 from pruneas.report.run_page import verdict
@@ -32,7 +33,7 @@ def width_picture(
     named = [each for each in others if each != "uniform"]
     how: dict[str, Style] = {each: OTHERS[index % len(OTHERS)] for index, each in enumerate(named)}
     how["uniform"] = "uniform"
-    return _file(run_figures.width_rows(base, (name, widths), list(others.items()), how, "winner"))
+    return _file(width_rows(base, (name, widths), list(others.items()), how, "winner"))
 
 
 def study_pictures(run: RunRecords) -> dict[str, str]:
@@ -62,11 +63,9 @@ def study_note(run: RunRecords, pictures: Mapping[str, str]) -> str:
 
 
 def _cells(arm: ArmRecord) -> tuple[str, ...]:
-    spread = "" if arm.std is None else f" ± {percent(arm.std)}"
-    interval = "" if arm.interval is None else f" ({points(arm.interval[0])}, {points(arm.interval[1])})"
-    difference = "" if arm.difference is None else f"{points(arm.difference)}{interval}"
     flops = f"{count(arm.flops)} ({share(arm.flops_share)})"
-    return arm.name, f"{percent(arm.mean)}{spread}", str(len(arm.seeds)), flops, count(arm.params), difference
+    accuracy, difference = with_spread(arm.mean, arm.std), with_interval(arm.difference, arm.interval)
+    return arm.name, accuracy, str(len(arm.seeds)), flops, count(arm.params), difference
 
 
 def _escaped(text: str) -> str:

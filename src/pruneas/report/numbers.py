@@ -1,5 +1,7 @@
 """Numbers as people read them: `12.3 M`, `95.12 %`, `3 min 20 s`."""
 
+from collections.abc import Mapping
+
 _UNITS = ("", " k", " M", " G", " T")
 
 
@@ -16,6 +18,16 @@ def count(number: int) -> str:
     return f"{value:.{digits}f}{_UNITS[unit]}"
 
 
+def limits(most: Mapping[str, int]) -> str:
+    """What a budget comes to, by quantity: '20.5 M FLOPs and 3 ms'."""
+    words = {"flops": " FLOPs", "params": " params", "memory": "B of activations"}
+    texts = [
+        f"{amount / 10**9:.4g} ms" if quantity == "latency" else f"{count(amount)}{words[quantity]}"
+        for quantity, amount in most.items()
+    ]
+    return " and ".join(texts)
+
+
 def percent(share: float) -> str:
     """A share as a percentage with two decimals, without the sign %: 95.12."""
     return f"{100 * share:.2f}"
@@ -24,6 +36,18 @@ def percent(share: float) -> str:
 def points(difference: float) -> str:
     """A difference of two shares in percentage points, with its sign: +1.23."""
     return f"{100 * difference:+.2f}"
+
+
+def with_spread(mean: float, std: float | None) -> str:
+    """A mean share with its standard deviation, where there is one, in percent: 95.12 ± 0.34."""
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
+
+
+def with_interval(difference: float | None, interval: tuple[float, float] | None) -> str:
+    """A difference with its interval, where there is one, in percentage points: +1.23 (+0.10, +2.36)."""
+    if difference is None:
+        return ""
+    return points(difference) if interval is None else f"{points(difference)} ({', '.join(map(points, interval))})"
 
 
 def share(value: float) -> str:

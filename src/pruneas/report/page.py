@@ -5,10 +5,10 @@ A browser is told the same: the page's policy forbids scripts and whatever would
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from pruneas.report.figures import Figure, Line, Rows
-from pruneas.report.markup import Markup, tag
+from pruneas.report.figures import Figure, Grids, Line, Rows
+from pruneas.report.markup import Markup, joined, tag
 from pruneas.report.svg import DARK, LIGHT, STYLE, draw
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -55,23 +55,35 @@ def figure(shown: Figure) -> Markup:
 def _tips(shown: Figure) -> list[str]:
     if isinstance(shown, Rows):
         return [tip for row in shown.rows for tip in [row.tip] * row.is_drawn + [tick.tip for tick in row.ticks]]
+    if isinstance(shown, Grids):
+        return [tip for grid in shown.grids for tip in grid.tips]
     series = ([each.tip] if isinstance(each, Line) else [mark.tip for mark in each.marks] for each in shown.series)
     return [tip for tips in series for tip in tips]
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> Markup:
-    """A table, on a phone a list of cards. Cells are text or markup; the row `strong` is set off."""
+def unbroken(*parts: str) -> Markup:
+    """Parts of a cell that end no line within themselves."""
+    return tag("span", joined([tag("span", part, class_="unbroken") for part in parts], " "))
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, strong: Collection[int] = (), dense: bool = False
+) -> Markup:
+    """A table, on a phone a list of cards. Cells are text or markup; the rows with a number in `strong` are set off.
+
+    `dense`: one of many columns, smaller, in which only names are broken where they have no space.
+    """
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in columns)))
     body = [
         tag(
             "tr",
             tag("th", row[0], scope="row"),
             *(tag("td", cell, data_label=name) for name, cell in zip(columns[1:], row[1:], strict=True)),
-            class_="strong" if index == strong else None,
+            class_="strong" if index in strong else None,
         )
         for index, row in enumerate(rows)
     ]
-    return tag("table", head, tag("tbody", *body), class_="cards")
+    return tag("table", head, tag("tbody", *body), class_="cards dense" if dense else "cards")
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Markup:
@@ -138,6 +150,9 @@ th, td { text-align: left; padding: .45rem .9rem .45rem 0; border-bottom: 1px so
   overflow-wrap: anywhere; }
 thead th { color: var(--muted); font-weight: 600; font-size: .85rem; overflow-wrap: normal; }
 tbody th { font-weight: 600; }
+table.dense { font-size: .88rem; line-height: 1.4; }
+table.dense td { overflow-wrap: normal; }
+.unbroken { white-space: nowrap; }
 tr.strong > * { background: var(--panel); font-weight: 700; }
 tr.strong > th { box-shadow: inset 4px 0 0 var(--winner); padding-left: 12px; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1.2rem; margin: .8rem 0; }
@@ -162,13 +177,15 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
 }
 @media print {
   @page { margin: 14mm; }
-  body { font-size: 10.5pt; }
+  html, body { font-size: 10.5pt; }
   main { max-width: none; padding: 0; }
   section { margin-top: 1.4rem; }
   h2, h3 { break-after: avoid; }
   .tiles { grid-template-columns: repeat(4, 1fr); }
   .tiles strong { font-size: 1.15rem; }
   table { font-size: 8.8pt; }
+  table.dense { font-size: 8pt; }
+  thead th { font-size: inherit; }
   th, td { padding: .25rem .6rem .25rem 0; }
   figure, svg, tr, pre, .tiles { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 18px 28px; }

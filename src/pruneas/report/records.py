@@ -104,12 +104,13 @@ class FidelityRecord:
 class ResultRecord:
     """Everything the final report says.
 
-    `budget` is as it was given, `limit` what it comes to. `winner` names an arm; `verdict` is the sentence about it.
-    `smallest_detectable` is the least difference in accuracy that the seeds could have shown, `test_sampling_error` the
-    standard deviation that comes of the test set's size alone. `epochs` are those of a finalist, `trial_epochs` of a
-    trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were trained of the `asked_trials`
-    (None in records of before it was kept): fewer where nothing new was proposed any more. `fidelity` is None where
-    too few architectures were trained in full, or it was not measured yet. `num_stopped` trials were stopped early.
+    `budget` is as it was given, `limits` what it comes to, by quantity. `winner` names an arm; `verdict` is the
+    sentence about it. `smallest_detectable` is the least difference in accuracy that the seeds could have shown,
+    `test_sampling_error` the standard deviation that comes of the test set's size alone. `epochs` are those of a
+    finalist, `trial_epochs` of a trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were
+    trained of the `asked_trials` (None in records of before it was kept): fewer where nothing new was proposed any
+    more. `fidelity` is None where too few architectures were trained in full, or it was not measured yet.
+    `num_stopped` trials were stopped early.
     """
 
     schema: int = SCHEMA
@@ -117,7 +118,7 @@ class ResultRecord:
     input: tuple[int, ...]
     data: DataRecord
     budget: str
-    limit: int
+    limits: Mapping[str, int]
     base_widths: Mapping[str, int]
     base_flops: int
     base_params: int

@@ -59,7 +59,7 @@ class RunRecords:
     input: tuple[int, ...]
     data: str
     budget: str
-    limit: int | None
+    limits: Mapping[str, int]
     asked_trials: int
     sampler: str
     epochs: int

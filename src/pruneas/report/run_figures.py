@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pruneas.report.common_figures import (
+    LEAST_ACCURACY,
+    LEAST_COST,
+    Contrasted,
+    Named,
+    accuracy_mark,
+    accuracy_tip,
+    difference_rows,
+    width_rows,
+)
 from pruneas.report.figures import OTHERS, Axis, Guide, Line, Mark, Plot, Points, Row, Rows, Style, Tick, front
-from pruneas.report.numbers import count, percent, points, share
+from pruneas.report.numbers import count, percent, points
 from pruneas.report.records import ArmRecord, ResultRecord
 from pruneas.report.run import CurveRecord, RunRecords, trial_name
 from pruneas.search.records import SEARCH, TrialRecord
 
-LEAST_ACCURACY, LEAST_COST = 0.005, 0.03
-"""What an axis spans at least: half a point of accuracy; of a cost this share of it."""
 LEAST_SHARE = 0.005
 """Layers with a smaller share of the base network's cost are shown together."""
 
@@ -33,37 +41,24 @@ def styles(run: RunRecords) -> dict[str, Style]:
 def differences(run: RunRecords, result: ResultRecord) -> Rows:
     """Each arm's difference to uniform scaling, with its interval."""
     how = styles(run)
-    compared = [(arm, arm.difference) for arm in result.arms if arm.difference is not None]
-    rows = [
-        Row(
-            label=arm.name,
-            tip=f"{arm.name}: {100 * result.confidence:g} % interval {_interval(arm)}",
-            low=None if arm.interval is None else arm.interval[0],
-            high=None if arm.interval is None else arm.interval[1],
-            text=points(value),
-            ticks=[
-                Tick(
-                    name=arm.name,
-                    style=how.get(arm.name, "search"),
-                    value=value,
-                    tip=f"{arm.name}: {points(value)} points",
-                )
-            ],
-        )
-        for arm, value in compared
-    ]
-    return Rows(
-        title="Difference to uniform scaling",
-        caption=f"Test accuracy minus that of uniform scaling at the same budget, with {100 * result.confidence:g} % "
-        "intervals that hold for all of them at once. An interval that holds zero is no difference that was shown.",
-        axis=Axis(label="percentage points of test accuracy", unit="points", least_span=LEAST_ACCURACY),
-        rows=rows,
-        style="base",
+    return difference_rows(
+        "Difference to uniform scaling",
+        f"Test accuracy minus that of uniform scaling at the same budget, with {100 * result.confidence:g} % intervals "
+        "that hold for all of them at once.",
+        [
+            Contrasted(
+                label=arm.name,
+                name=arm.name,
+                style=how.get(arm.name, "search"),
+                difference=arm.difference,
+                interval=arm.interval,
+                text=points(arm.difference),
+            )
+            for arm in result.arms
+            if arm.difference is not None
+        ],
+        result.confidence,
     )
-
-
-def _interval(arm: ArmRecord) -> str:
-    return "unknown" if arm.interval is None else f"{points(arm.interval[0])} to {points(arm.interval[1])} points"
 
 
 def final_comparison(run: RunRecords, result: ResultRecord) -> Plot:
@@ -88,16 +83,8 @@ def _starred(arm: ArmRecord, result: ResultRecord) -> str:
 
 
 def _arm_mark(arm: ArmRecord) -> Mark:
-    spread = "" if arm.std is None else f" ± {percent(arm.std)}"
-    seeds = ", ".join(map(percent, arm.test_accuracies))
-    return Mark(
-        x=arm.flops,
-        y=arm.mean,
-        low=None if arm.std is None else arm.mean - arm.std,
-        high=None if arm.std is None else arm.mean + arm.std,
-        tip=f"{arm.name}: {percent(arm.mean)}{spread} % at {count(arm.flops)} FLOPs ({share(arm.flops_share)} of the "
-        f"base network's); by seed {seeds}",
-    )
+    tip = accuracy_tip(arm.name, arm.mean, arm.std, arm.flops, arm.flops_share, arm.test_accuracies)
+    return accuracy_mark(arm.flops, arm.mean, arm.std, tip)
 
 
 def widths(run: RunRecords) -> Rows:
@@ -112,51 +99,12 @@ def widths(run: RunRecords) -> Rows:
     )
 
 
-Named = tuple[str, Mapping[str, int]]
-"""An architecture's name and widths."""
-
-
-def width_rows(
-    base: Mapping[str, int], bar: Named, others: Sequence[Named], how: Mapping[str, Style], style: Style
-) -> Rows:
-    """Widths of one architecture as bars of that style, of the others as symbols, against those of the base network."""
-    name, its = bar
-    return Rows(
-        title="Width of every group",
-        caption=f"Channels of {name} (bars, with the number at the end) and of the others (symbols), as a share of the "
-        "base network's.",
-        axis=Axis(label="share of the base network's width", unit="percent", from_zero=True),
-        rows=[
-            Row(
-                label=group,
-                tip=f"{group}: {name} {its.get(group, width)} of {width}",
-                value=its.get(group, width) / width,
-                track=1.0,
-                text=f"{its.get(group, width)} of {width}",
-                ticks=[
-                    Tick(
-                        name=other,
-                        style=how.get(other, "search"),
-                        value=widths.get(group, width) / width,
-                        tip=f"{group}: {other} {widths.get(group, width)} of {width}",
-                    )
-                    for other, widths in others
-                ],
-            )
-            for group, width in base.items()
-        ],
-        bars=name,
-        style=style,
-        tracks="base network",
-    )
-
-
-def _architectures(run: RunRecords) -> list[Named]:
+def _architectures(run: RunRecords) -> Sequence[Named]:
     """The winner first, then the baselines; before there is a winner, the best candidate so far."""
     if (result := run.result) is not None:
         arms = [arm for arm in result.arms if arm.role != "base"]
         return [(arm.name, arm.widths) for arm in sorted(arms, key=lambda arm: arm.name != result.winner)]
-    generated = [(each.method, each.widths) for each in run.proposals]
+    generated: list[Named] = [(each.method, each.widths) for each in run.proposals]
     searched = [trial for trial in run.trained if trial.origin == SEARCH]
     if not searched:
         return generated
@@ -259,10 +207,7 @@ def _cost(trial: TrialRecord, quantity: str) -> float:
 
 
 def _budget_guide(run: RunRecords, quantity: str) -> list[Guide]:
-    is_params = run.budget.startswith("params")
-    if run.limit is None or is_params != (quantity == "params"):
-        return []
-    return [Guide(along="x", value=run.limit, label="budget")]
+    return [Guide(along="x", value=run.limits[quantity], label="budget")] if quantity in run.limits else []
 
 
 def _by_origin(run: RunRecords, x: Callable[[TrialRecord], float]) -> list[Points | Line]:

@@ -9,7 +9,7 @@ from pruneas.report import run_figures as draw
 from pruneas.report.figures import Figure
 from pruneas.report.folding import listed
 from pruneas.report.markup import Markup, tag
-from pruneas.report.numbers import count, duration, percent, points, share
+from pruneas.report.numbers import count, duration, limits, percent, points, share, with_interval, with_spread
 from pruneas.report.page import code, facts, figures, folded, listing, page, paragraph, section, table, tiles
 from pruneas.report.records import ArmRecord, LatencyRecord, ResultRecord, TimingRecord
 from pruneas.report.run import RunRecords
@@ -70,7 +70,11 @@ def _head(run: RunRecords) -> list[Markup]:
     result = run.result
     winner, base, uniform = result.arm(result.winner), result.by_role("base"), result.by_role("uniform")
     shown = [
-        ("Test accuracy", f"{_accuracy(winner)} %", "" if base is None else f"base network {_accuracy(base)} %"),
+        (
+            "Test accuracy",
+            f"{with_spread(winner.mean, winner.std)} %",
+            "" if base is None else f"base network {with_spread(base.mean, base.std)} %",
+        ),
         (
             "Against uniform scaling",
             "—" if winner.difference is None else f"{points(winner.difference)} points",
@@ -91,10 +95,6 @@ def _going_on(command: str) -> str:
     return shlex.join(part for part in shlex.split(command) if part != "--fresh") if "--fresh" in command else command
 
 
-def _accuracy(arm: ArmRecord) -> str:
-    return percent(arm.mean) if arm.std is None else f"{percent(arm.mean)} ± {percent(arm.std)}"
-
-
 def _interval(arm: ArmRecord, confidence: float) -> str:
     if arm.interval is None:
         return "no interval: a spread needs two seeds of each"
@@ -106,11 +106,11 @@ def _comparison(run: RunRecords, result: ResultRecord) -> Markup:
     rows = [
         (
             f"{arm.name} (winner)" if arm.name == result.winner else arm.name,
-            _accuracy(arm),
+            with_spread(arm.mean, arm.std),
             str(len(arm.seeds)),
             f"{count(arm.flops)} ({share(arm.flops_share)})",
             f"{count(arm.params)} ({share(arm.params / result.base_params)})",
-            "" if arm.difference is None else _difference(arm),
+            with_interval(arm.difference, arm.interval),
         )
         for arm in result.arms
     ]
@@ -125,19 +125,13 @@ def _comparison(run: RunRecords, result: ResultRecord) -> Markup:
     shown: list[Figure] = [draw.final_comparison(run, result)]
     if (apart := draw.differences(run, result)).rows:
         shown.append(apart)
-    strong = [arm.name for arm in result.arms].index(result.winner)
+    strong = {[arm.name for arm in result.arms].index(result.winner)}
     return section(
         "The comparison",
         table(columns, rows, strong=strong),
         paragraph(caption, kind="muted"),
         figures(*shown),
     )
-
-
-def _difference(arm: ArmRecord) -> str:
-    if arm.difference is None or arm.interval is None:
-        return "" if arm.difference is None else points(arm.difference)
-    return f"{points(arm.difference)} ({points(arm.interval[0])}, {points(arm.interval[1])})"
 
 
 def _so_far(run: RunRecords) -> Markup:
@@ -317,8 +311,7 @@ def _method(run: RunRecords) -> Markup:
     if run.network is not None:
         base = f"{count(run.network.flops)} FLOPs, {count(run.network.params)} params; {run.network.provider}"
         pairs.append(("base network", base))
-    what = "params" if run.budget.startswith("params") else "FLOPs"
-    pairs.append(("budget", run.budget if run.limit is None else f"{run.budget}: at most {count(run.limit)} {what}"))
+    pairs.append(("budget", f"{run.budget}: at most {limits(run.limits)}"))
     images = run.data
     if result is not None:
         data = result.data

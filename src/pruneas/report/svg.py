@@ -9,14 +9,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from pruneas.report.figures import Axis, Figure, Line, Mark, Plot, Points, Row, Rows, Style, Unit
-from pruneas.report.markup import Markup, tag
+from pruneas.report.figures import Axis, Figure, Grid, Grids, Line, Mark, Plot, Points, Row, Rows, Style, Unit
+from pruneas.report.markup import Markup, joined, tag
 
 WIDTH = 440.0
 PLOT_HEIGHT, ROW_HEIGHT = 220.0, 21.0
 ROWS_A_PART = 36
 """So many rows are one drawing: a page that is printed breaks between drawings only."""
-LABEL_WIDTH = 168.0
+LABEL_WIDTH = 184.0
+CELL, SHADE = 34.0, 0.55
+"""The side of a grid's cell, and how opaque the darkest is: its number, in the colour of text, stays readable."""
 APART = 14.0
 FONT = 12.5
 _NARROW, _WIDE = frozenset("fijlrtI.,:;|!'()[] 1"), frozenset("mwMW%@")
@@ -35,8 +37,15 @@ svg.figure .symbol { stroke: var(--paper); }
 svg.figure .symbol.open { fill: var(--paper); stroke: var(--c); stroke-width: 2; }
 svg.figure .symbol.cross { fill: none; stroke: var(--c); stroke-width: 2.2; }
 svg.figure .line { fill: none; stroke: var(--c); stroke-width: 1.8; stroke-linecap: round; stroke-linejoin: round; }
-svg.figure .line.dashed { stroke-dasharray: 5 4; }
+.s-base > .line { stroke-dasharray: 5 5; }
+.s-other2 > .line { stroke-dasharray: 10 4; }
+.s-other3 > .line { stroke-dasharray: 2 4; }
+.s-other4 > .line { stroke-dasharray: 10 4 2 4; }
+.s-other5 > .line { stroke-dasharray: 10 4 2 4 2 4; }
+.s-other6 > .line { stroke-dasharray: 6 3 2 3; }
 svg.figure .whisker { fill: none; stroke: var(--c); stroke-width: 1.6; }
+svg.figure .whisker.spread { stroke: var(--ink); stroke-width: 1.3; }
+svg.figure .cell { fill: var(--c); stroke: var(--rule); }
 .s-winner, .s-front { --c: var(--winner); }
 .s-searched, .s-search, .s-stopped { --c: var(--searched); }
 .s-uniform { --c: var(--ink); }
@@ -67,6 +76,8 @@ def draw(figure: Figure, *, standalone: bool = False) -> list[Markup]:
     """
     if isinstance(figure, Plot):
         return [_plot(figure, standalone)]
+    if isinstance(figure, Grids):
+        return [_grids(figure, standalone)]
     num_parts = 1 if standalone else math.ceil(len(figure.rows) / ROWS_A_PART)
     size = math.ceil(len(figure.rows) / max(1, num_parts))
     parts = [figure.rows[index * size : (index + 1) * size] for index in range(num_parts)]
@@ -84,7 +95,10 @@ def _plot(plot: Plot, standalone: bool) -> Markup:
     y_ticks = _ticks(y_low, y_high, 6)
     y_labels = _written(y_ticks, plot.y.unit)
     left, right = 12.0 + max(map(_length, y_labels), default=0.0), WIDTH - 14
-    keys = [(each.name, each.style, "line" if isinstance(each, Line) else "symbol") for each in plot.series]
+    keys = [
+        (each.name, each.style, "line" if isinstance(each, Line) else "joined" if each.joined else "symbol")
+        for each in plot.series
+    ]
     legend, under = _legend(keys)
     top = under + 34
     bottom = top + PLOT_HEIGHT
@@ -112,10 +126,18 @@ def _plot(plot: Plot, standalone: bool) -> Markup:
         else:
             parts.append(tag("line", x1=left, x2=right, y1=y, y2=y, class_="guide"))
             parts.append(tag("text", guide.label, x=right - 2, y=y - 5, text_anchor="end"))
-    points = [(each.style, mark) for each in plot.series if isinstance(each, Points) for mark in each.marks]
-    aside = _side_by_side([at(mark.x, mark.y)[0] for _, mark in points]) if plot.side_by_side else [0.0] * len(points)
+    drawn = [each for each in plot.series if isinstance(each, Points)]
+    places = [at(mark.x, mark.y) for each in drawn for mark in each.marks]
+    aside = _side_by_side([x for x, _ in places]) if plot.side_by_side else [0.0] * len(places)
+    moved = iter([(x + shift, y) for (x, y), shift in zip(places, aside, strict=True)])
+    where = [[next(moved) for _ in each.marks] for each in drawn]
     parts += [_line(each, at) for each in plot.series if isinstance(each, Line) and each.points]
-    parts += [_point(style, mark, at, shift) for (style, mark), shift in zip(points, aside, strict=True)]
+    parts += [_joint(each.style, mine) for each, mine in zip(drawn, where, strict=True) if each.joined and mine]
+    parts += [
+        _point(each.style, mark, place, at)
+        for each, mine in zip(drawn, where, strict=True)
+        for mark, place in zip(each.marks, mine, strict=True)
+    ]
     return _svg(parts, bottom + 44, f"{plot.title}: {plot.y.label} against {plot.x.label}", standalone)
 
 
@@ -140,8 +162,13 @@ def _line(line: Line, at: Place) -> Markup:
     path = f"M{first[0]:.1f},{first[1]:.1f}"
     for x, y in rest:
         path += f"H{x:.1f}V{y:.1f}" if line.steps else f"L{x:.1f},{y:.1f}"
-    dashed = " dashed" if line.style == "base" else ""
-    return tag("g", title, tag("path", d=path, class_=f"line{dashed}"), class_=f"mark s-{line.style}")
+    return tag("g", title, tag("path", d=path, class_="line"), class_=f"mark s-{line.style}")
+
+
+def _joint(style: Style, places: Sequence[tuple[float, float]]) -> Markup:
+    """The line through points that are drawn there. It is no mark: the points are."""
+    path = "L".join(f"{x:.1f},{y:.1f}" for x, y in sorted(places))
+    return tag("g", tag("path", d=f"M{path}", class_="line"), class_=f"s-{style}")
 
 
 def _side_by_side(places: Sequence[float]) -> list[float]:
@@ -159,9 +186,8 @@ def _side_by_side(places: Sequence[float]) -> list[float]:
     return aside
 
 
-def _point(style: Style, mark: Mark, at: Place, aside: float) -> Markup:
-    x, y = at(mark.x, mark.y)
-    x += aside
+def _point(style: Style, mark: Mark, place: tuple[float, float], at: Place) -> Markup:
+    x, y = place
     shapes = [tag("title", mark.tip)]
     if mark.low is not None and mark.high is not None:
         (_, low), (_, high) = at(mark.x, mark.low), at(mark.x, mark.high)
@@ -214,20 +240,57 @@ def _values(row: Row) -> list[float]:
 def _row(row: Row, style: Style, y: float, at: Callable[[float], float]) -> Iterator[Markup]:
     if row.track is not None:
         yield tag("rect", x=at(0.0), y=y - 7, width=at(row.track) - at(0.0), height=14, class_="track")
+    shapes: list[Markup] = []
     if row.value is not None:
         ends = sorted((at(0.0), at(row.value)))
-        bar = tag("rect", x=ends[0], y=y - 5, width=max(ends[1] - ends[0], 0.6), height=10, class_="bar")
-        yield tag("g", tag("title", row.tip), bar, class_=f"mark s-{style}")
+        shapes.append(tag("rect", x=ends[0], y=y - 5, width=max(ends[1] - ends[0], 0.6), height=10, class_="bar"))
     if row.low is not None and row.high is not None:
         low, high = at(row.low), at(row.high)
         path = f"M{low:.1f},{y:.1f}H{high:.1f}M{low:.1f},{y - 5:.1f}v10M{high:.1f},{y - 5:.1f}v10"
-        yield tag("g", tag("title", row.tip), tag("path", d=path, class_="whisker"), class_=f"mark s-{style}")
+        shapes.append(tag("path", d=path, class_="whisker spread" if shapes else "whisker"))
+    if shapes:
+        yield tag("g", tag("title", row.tip), *shapes, class_=f"mark s-{style}")
     for tick in row.ticks:
         shape = _symbol(tick.style, at(tick.value), y, in_row=True)
         yield tag("g", tag("title", tick.tip), shape, class_=f"mark s-{tick.style}")
 
 
-# Parts of both ------------------------------------------------------------------------------------------------------
+# Shares in cells ----------------------------------------------------------------------------------------------------
+
+
+def _grids(figure: Grids, standalone: bool) -> Markup:
+    """Grids beside one another, and below where there is no more room."""
+    shares = [value for grid in figure.grids for row in grid.rows for value in row]
+    highest = max(shares, default=0.0) or 1.0
+    digits = 0 if highest >= 0.1 else 1
+    parts: list[Markup] = []
+    left = top = bottom = 0.0
+    for grid in figure.grids:
+        width = max(CELL * max((len(row) for row in grid.rows), default=0), _length(grid.label))
+        if left and left + width > WIDTH:
+            left, top = 0.0, bottom + 14
+        parts.append(tag("text", grid.label, x=left, y=top + 14, class_="strong"))
+        parts += _cells(grid, left, top + 22, highest, digits)
+        bottom = max(bottom, top + 22 + CELL * len(grid.rows))
+        left += width + 16
+    return _svg(parts, bottom + 4, figure.title, standalone)
+
+
+def _cells(grid: Grid, left: float, top: float, highest: float, digits: int) -> Iterator[Markup]:
+    tips = iter(grid.tips)
+    for index, row in enumerate(grid.rows):
+        for place, value in enumerate(row):
+            x, y = left + place * CELL, top + index * CELL
+            shade = SHADE * value / highest
+            cell = tag("rect", x=x, y=y, width=CELL, height=CELL, fill_opacity=shade, class_="cell")
+            number = tag(
+                "text", f"{100 * value:.{digits}f}", x=x + CELL / 2, y=y + CELL / 2 + 4.5, text_anchor="middle",
+                class_="strong",
+            )  # fmt: skip
+            yield tag("g", tag("title", next(tips)), cell, number, class_="mark s-winner")
+
+
+# Parts of all -------------------------------------------------------------------------------------------------------
 
 
 def _svg(parts: Sequence[Markup], height: float, label: str, standalone: bool) -> Markup:
@@ -259,19 +322,21 @@ def _legend(keys: Sequence[tuple[str, Style, str]]) -> tuple[list[Markup], float
     parts: list[Markup] = []
     x, y = 0.0, 14.0
     for name, style, kind in dict.fromkeys(keys):
-        text = _shortened(name, WIDTH - 30)
-        if x and x + 20 + _length(text) > WIDTH:
+        text = _shortened(name, WIDTH - 42)
+        if x and x + 32 + _length(text) > WIDTH:
             x, y = 0.0, y + 18
+        reach = 26 if kind in ("line", "joined") else 14  # as long as the longest pattern of dashes
+        through = tag("path", d=f"M{x:.1f},{y - 4:.1f}h{reach}", class_="line")
         if kind == "line":
-            dashed = " dashed" if style == "base" else ""
-            shape = tag("path", d=f"M{x:.1f},{y - 4:.1f}h14", class_=f"line{dashed}")
+            shape = through
         elif kind in ("bar", "track"):
             shape = tag("rect", x=x, y=y - 9, width=14, height=10, class_=kind)
         else:
-            shape = _symbol(style, x + 7, y - 4, in_row=kind == "tick")
+            shape = _symbol(style, x + reach / 2, y - 4, in_row=kind == "tick")
+            shape = joined([through, shape]) if kind == "joined" else shape
         parts.append(tag("g", shape, class_=f"s-{style}"))
-        parts.append(tag("text", text, x=x + 19, y=y))
-        x += 19 + _length(text) + 16
+        parts.append(tag("text", text, x=x + reach + 5, y=y))
+        x += reach + 5 + _length(text) + 16
     return parts, y if parts else 0.0
 
 

@@ -8,8 +8,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pruneas.report.numbers import count, duration, percent, points, share
-from pruneas.report.records import ArmRecord, FidelityRecord, ResultRecord
+from pruneas.report.numbers import count, duration, limits, percent, share, with_interval, with_spread
+from pruneas.report.records import FidelityRecord, ResultRecord
 
 
 def table(record: ResultRecord) -> RenderableType:
@@ -38,28 +38,15 @@ def _comparison(record: ResultRecord) -> Table:
         winner = arm.name == record.winner
         result.add_row(
             Text(f"{arm.name} *" if winner else arm.name),
-            _accuracy(arm),
+            with_spread(arm.mean, arm.std),
             str(len(arm.seeds)),
             count(arm.flops),
             share(arm.flops_share),
             count(arm.params),
-            _difference(arm),
+            with_interval(arm.difference, arm.interval),
             style="bold green" if winner else "",
         )
     return result
-
-
-def _accuracy(arm: ArmRecord) -> str:
-    return percent(arm.mean) if arm.std is None else f"{percent(arm.mean)} ± {percent(arm.std)}"
-
-
-def _difference(arm: ArmRecord) -> str:
-    if arm.difference is None:
-        return ""
-    if arm.interval is None:
-        return points(arm.difference)
-    low, high = arm.interval
-    return f"{points(arm.difference)} ({points(low)}, {points(high)})"
 
 
 def _caption(record: ResultRecord) -> Text:
@@ -122,7 +109,7 @@ class _Bar:
 
 
 def _method(record: ResultRecord) -> RenderableType:
-    data, kind = record.data, "params" if record.budget.startswith("params") else "FLOPs"
+    data = record.data
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="bold", no_wrap=True)
     rows.add_column(overflow="fold")
@@ -134,7 +121,7 @@ def _method(record: ResultRecord) -> RenderableType:
     lines = [
         ("network", f"{record.network}, input {' x '.join(map(str, record.input))}"),
         ("base", f"{count(record.base_flops)} FLOPs, {count(record.base_params)} params"),
-        ("budget", f"{record.budget}: at most {count(record.limit)} {kind}"),
+        ("budget", f"{record.budget}: at most {limits(record.limits)}"),
         ("images", f"{data.name}: {data.training} training, {data.validation} validation, {data.test} test"),
         ("search", search),
         *([("ranking", _ranking(record.fidelity, record))] if record.fidelity is not None else []),

@@ -7,7 +7,9 @@
       transferred/generators/    designs that were brought along
       starts/                    the weights that fine-tuned and ticket arms begin with
       trainings/                 every training, by what it is; the first seed's weights
-      comparison.json            the result of the last command
+      progress.json              what the last command asks for, and how it ended if it failed
+      comparison.json            the result of the last command that was finished
+      report.html                all of it to be looked at
 
 More budgets, generators, arms and seeds add to what is there: the folder is named after the space alone.
 """
@@ -32,7 +34,8 @@ from pruneas.run.folder import SPACE, check, held, prepare, settings, settled
 from pruneas.run.result import SearchResult, load
 from pruneas.run.sources import mask_files, source_file
 
-COMPARISON = "comparison.json"
+COMPARISON, PROGRESS = "comparison.json", "progress.json"
+BASES, TRAININGS = "bases", "trainings"
 ARMS = ("unpruned", "fine-tuned", "scratch-e", "scratch-b", "ticket", "random")
 """What a comparison trains: the paper's arms, and architectures of random widths. Uniform scaling always is there."""
 BASELINES = ("uniform", "random", "uniform-sparsity")
@@ -165,7 +168,7 @@ def compare(
     with held(folder):
         if (result := _finished(folder, kept, asked)) is not None:
             return result
-        setting = Setting.of(kept, folder, download, observer)
+        setting = Setting.of(kept, folder, download, observer, budgets=map(Budget.parse, asked.budgets))
         prepare(folder, kept, fresh=False)
         record = Comparison(asked, setting, command, observer).go()
     return ComparisonResult(folder=folder, record=record)

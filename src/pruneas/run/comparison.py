@@ -12,17 +12,19 @@ from pathlib import Path
 from pruneas.architecture import Architecture, Budget
 from pruneas.compare.arms import ARMS, PASSES, Arm, Arms, Candidate, Starts, default_cap, starts
 from pruneas.compare.trainings import Trainings
-from pruneas.errors import TrainingError
+from pruneas.errors import PruneasError, TrainingError
 from pruneas.files import copy_file, write_json, write_text
 from pruneas.generators import METHODS, Method, find_methods
 from pruneas.networks import provider
 from pruneas.progress import Observer
 from pruneas.report.comparison import ComparisonRecord, ComputeRecord, Role
-from pruneas.run.compare import BASELINES, COMPARISON, Asked
+from pruneas.report.comparison_state import ProgressRecord, RowTrainings
+from pruneas.run.compare import BASELINES, BASES, COMPARISON, PROGRESS, TRAININGS, Asked
 from pruneas.run.comparison_record import comparison_record
 from pruneas.run.folder import SPACE, read_json
 from pruneas.run.generation import BASE, Generation, run_all
 from pruneas.run.ledger import Ledger
+from pruneas.run.report import write_report
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, file_stem, masked_name
 from pruneas.search.records import read_trials
@@ -92,18 +94,29 @@ class Comparison:
         self.generations = [self._generation(index) for index in range(self.num_bases)]
         self.transferred = self._transferred()
         self.trainings = Trainings(
-            setting.folder / "trainings",
+            setting.folder / TRAININGS,
             setting.data.fingerprint,
             len(setting.data.train),
             self._elsewhere(),
         )
-        (setting.folder / "trainings").mkdir(parents=True, exist_ok=True)
+        (setting.folder / TRAININGS).mkdir(parents=True, exist_ok=True)
         facts = {"command": command, **setting.facts()}
         check_givens(setting.folder, facts)
         left = {"generators": sum(each.images_left() for each in self.generations)}
+        self._asked: tuple[RowTrainings, ...] = ()
         self.ledger = Ledger(setting.folder / "run.json", facts, left, observer)
 
     def go(self) -> ComparisonRecord:
+        try:
+            record = self._go()
+        except PruneasError as error:
+            self._keep_progress(failure=str(error))
+            raise
+        write_report(self.s.folder)
+        return record
+
+    def _go(self) -> ComparisonRecord:
+        self._keep_progress()
         with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
             bases = self._bases(pool)
             self._take_over_generators()
@@ -113,6 +126,8 @@ class Comparison:
             for generation in [*self.generations, *([self.transferred] if self.transferred else [])]:
                 self.notes += [note for note in generation.notes() if note not in self.notes]
             rows = self._rows(bases)
+            self._asked = tuple(_asked(row) for row in rows)
+            self._keep_progress()
             self._train(pool, "arms", f"{len(rows)} rows, {self.asked.num_seeds} seeds each")
         self.ledger.save()
         record = comparison_record(self, rows, seconds=self.ledger.seconds)
@@ -136,7 +151,7 @@ class Comparison:
     def _generation(self, index: int) -> Generation:
         compute = self.asked.space.compute.model_copy(update={"seed": self._base_seed(index)})
         space = self.asked.space.model_copy(update={"compute": compute})
-        setting = replace(self.s, space=space, folder=self.s.folder / "bases" / str(index))
+        setting = replace(self.s, space=space, folder=self.s.folder / BASES / str(index))
         for name in ("base", "generators"):
             (setting.folder / name).mkdir(parents=True, exist_ok=True)
         # A run goes on without generators that cannot work; those that were asked for by name must.
@@ -459,3 +474,15 @@ class Comparison:
         if text not in self.notes:
             self.notes.append(text)
             self.observer.note(text)
+            self._keep_progress()
+
+    def _keep_progress(self, failure: str | None = None) -> None:
+        """What a report says of a comparison that is not finished."""
+        progress = ProgressRecord(
+            asked=self.asked.to_json(), rows=self._asked, notes=tuple(self.notes), failure=failure
+        )
+        write_text(self.s.folder / PROGRESS, progress.to_json() + "\n")
+
+
+def _asked(row: Row) -> RowTrainings:
+    return RowTrainings(key=row.key, trainings=tuple(tuple(chosen.values()) for chosen in row.trained))

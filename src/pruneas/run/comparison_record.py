@@ -58,7 +58,7 @@ def comparison_record(comparison: Comparison, rows: Sequence[Row], *, seconds: f
         base_flops=setting.model.base.flops,
         base_params=setting.model.base.params,
         asked=asked.to_json(),
-        budgets={name: target.most for name, target in comparison.targets.items()},
+        budgets={name: target.limits.to_json() for name, target in comparison.targets.items()},
         bases="each" if comparison.num_bases > 1 else "once",
         epochs=setting.recipe.epochs,
         cap=None if math.isinf(comparison.arms.cap) else comparison.arms.cap,

@@ -83,9 +83,7 @@ def settings(space: Space) -> dict[str, Any]:
         }
 
     found = flat(json.loads(located(space).model_dump_json(by_alias=True)), "")
-    budget = Budget.parse(space.budget)
-    prefix = "params=" if budget.quantity == "params" else ""
-    return found | {"budget": str(budget) if budget.share is None else f"{prefix}{budget.share}"}
+    return found | {"budget": str(Budget.parse(space.budget))}
 
 
 def settled(space: Space) -> Space:
@@ -203,7 +201,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path}: is missing; give the folder of a run, as printed at the end of a search") from None
+        raise RunError(
+            f"{path}: is missing; give the folder of a run, as printed at the end of a search or a comparison"
+        ) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path}: cannot be read: {error}; delete it and give the search's command again") from error
 

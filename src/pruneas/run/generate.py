@@ -47,6 +47,7 @@ def generate(
     forking.start(space.compute.threads)
 
     with interrupts.held_back():
+        from pruneas.cost.limits import Limits
         from pruneas.generators import find_methods
         from pruneas.run.generation import Generation
         from pruneas.run.ledger import Ledger
@@ -57,10 +58,13 @@ def generate(
 
     with held(folder):
         found = find_methods([method], {method: space.generators.options.get(method, {})})
-        setting = replace(Setting.of(kept, folder, download, observer), methods=(found[-1],), space=space)
+        setting = replace(
+            Setting.of(kept, folder, download, observer, budgets=named.values()), methods=(found[-1],), space=space
+        )
         targets = {name: setting.target(budget) for name, budget in named.items()}
         targets |= {
-            f"share={share:g}": Target(most=setting.model.base.flops, quantity="flops", share=share) for share in shares
+            f"share={share:g}": Target(limits=Limits({"flops": setting.model.base.flops}), share=share)
+            for share in shares
         }
         prepare(folder, kept, fresh=False)
         generation = Generation(setting, targets, observer, needed=[method], sources=sources, masks=masks)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from pruneas.architecture import Reference
 from pruneas.config import Space
+from pruneas.cost.latency_table import LatencyTable
 from pruneas.errors import DataError, RunError
 from pruneas.progress import Observer
 from pruneas.run.folder import SPACE, located
@@ -29,7 +30,7 @@ from pruneas.search.worker import AHEAD, OVER, Place, join
 from pruneas.training import Pool
 from pruneas.trust import check, consented
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the plan; workers and the run they join have to agree on it."""
 LOOK_EVERY = 5.0
 """Seconds between two looks whether a search that was announced has begun."""
@@ -41,8 +42,7 @@ def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> 
         structure=setting.structure,
         model=setting.model,
         legal=setting.legal,
-        most=setting.most,
-        quantity=setting.budget.quantity,
+        limits=setting.limits,
         anchors=anchors,
         data=setting.source,
         recipe=setting.trial_recipe,
@@ -67,7 +67,8 @@ def plan_of(setting: Setting, anchors: Mapping[str, Anchor], lease: float) -> di
         "anchors": {name: anchor.to_json() for name, anchor in anchors.items()},
         "structure": setting.structure.fingerprint,
         "data": setting.data.fingerprint,
-        "limit": setting.most,
+        "limits": setting.limits.to_json(),
+        "latency_table": None if setting.model.table is None else setting.model.table.to_json(),
         "folder": str(setting.folder.resolve()),
         "lease": lease,
         "epochs": setting.trial_recipe.epochs,
@@ -174,13 +175,15 @@ def _work(
     if not (folder / SPACE).is_file() or _text(folder / SPACE) != plan["space"]:  # not the run's, or not here
         digest = hashlib.sha256(f"{shown(place.url)} {place.study}".encode()).hexdigest()[:16]
         folder = platformdirs.user_cache_path("pruneas") / "checkpoints" / digest
-    setting = Setting.of(space, folder, download, observer)
+    table = plan["latency_table"]
+    table = None if table is None else LatencyTable.from_json(table)
+    setting = Setting.of(space, folder, download, observer, table=table)
     if setting.data.fingerprint != plan["data"]:
         raise DataError(
             f"data {space.data.source!r}: must be the images that the run was begun with ({plan['data']}), found "
             f"others ({setting.data.fingerprint}); give their place here with --data"
         )
-    if (setting.structure.fingerprint, setting.most) != (plan["structure"], plan["limit"]):
+    if (setting.structure.fingerprint, setting.limits.to_json()) != (plan["structure"], plan["limits"]):
         raise RunError(
             f"{where}: the network {space.network.reference} is another one here than where the run was begun; "
             "install the same versions"

@@ -80,7 +80,7 @@ def result_record(
         input=setting.structure.inputs[0].shape,
         data=data_record(setting),
         budget=str(setting.budget),
-        limit=setting.most,
+        limits=setting.limits.to_json(),
         base_widths=setting.structure.widths,
         base_flops=setting.model.base.flops,
         base_params=setting.model.base.params,
@@ -191,6 +191,26 @@ def latency_record(setting: Setting, arms: Sequence[ArmRecord]) -> LatencyRecord
                 for arm in arms
             ]
     return LatencyRecord(threads=torch.get_num_threads(), timings=tuple(timings), notes=tuple(notes))
+
+
+def latency_notes(setting: Setting, record: ResultRecord, latency: LatencyRecord) -> list[str]:
+    """What the networks of the comparison took when they were measured, beside what the table said and the limit."""
+    most, notes = setting.limits.most["latency"], []
+    where = latency.timings[-1].where if latency.timings else ""  # the run's device is the last one
+    for arm in record.arms:
+        timing = next(
+            (t for t in latency.timings if (t.name, t.where, t.batch) == (arm.name, where, 1) and arm.role != "base"),
+            None,
+        )
+        if timing is not None:
+            model = setting.model.without(setting.structure, arm.removed)
+            told = int(model.cost(model.vector(arm.widths), "latency"))
+            notes.append(
+                f"latency of {arm.name}: {timing.median:.3g} ms measured ({timing.low:.3g} to {timing.high:.3g}), "
+                f"{told / 10**9:.3g} ms by the table, limit {most / 10**9:.3g} ms"
+                + ("; above the limit as measured" if timing.median * 10**9 > most else "")
+            )
+    return notes
 
 
 def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:

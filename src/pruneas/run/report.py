@@ -1,5 +1,5 @@
-"""The page of a run, from what its folder holds: no network is made and nothing is trained, so a run can be looked at
-while it works, or where its network and images are not."""
+"""The page of a run or a comparison, from what its folder holds: no network is made and nothing is trained, so it can
+be looked at while it works, or where its network and images are not."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from typing import Any
 from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.files import write_text
+from pruneas.report.comparison_page import comparison_page
 from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
 from pruneas.report.run_page import run_page
+from pruneas.run.comparison_state import is_comparison, read_state
 from pruneas.run.folder import LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
 from pruneas.run.result import load
+from pruneas.run.sweep import is_sweep, load_sweep
 from pruneas.search.importance import importances
 from pruneas.search.records import read_trials
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a run, finished or not, to `out` or its folder's `report.html`; returns where it is.
+    """Write the page of a run or a comparison, finished or not, to `out` or its folder's `report.html`; returns where
+    it is.
 
-    Raises RunError where the folder holds no search, or a file of it cannot be read.
+    Raises RunError where the folder holds neither, or a file of it cannot be read.
     """
     path = out if out is not None else folder / REPORT
-    page = run_page(read_run(folder))
+    if is_sweep(folder):
+        runs = ", ".join(str(result.folder) for result in load_sweep(folder).results)
+        raise RunError(f"{folder}: holds searches at several budgets, each with a page of its own; give one of {runs}")
+    page = comparison_page(read_state(folder)) if is_comparison(folder) else run_page(read_run(folder))
     try:
         write_text(path, page)
     except OSError as error:
@@ -64,7 +71,10 @@ def read_run(folder: Path) -> RunRecords:
         raise RunError(f"{folder}: there is no such run")
     facts = read_json(folder / "run.json")
     if not (folder / NETWORK).exists() and not (folder / "study.db").exists():  # which runs of earlier versions have
-        raise RunError(f"{folder}: must be the folder of a search, as printed at the end of one; there is none in it")
+        raise RunError(
+            f"{folder}: must be the folder of a search or a comparison, as printed at the end of one; there is neither "
+            "in it"
+        )
     space = Space.load(folder / SPACE, spelling={})
     result = load(folder).record if (folder / RESULT).exists() else None
     trials = tuple(read_trials(folder))
@@ -81,7 +91,7 @@ def read_run(folder: Path) -> RunRecords:
         input=tuple(space.network.input),
         data=space.data.source,
         budget=str(space.budget),
-        limit=facts["limit"],
+        limits=facts["limits"],
         asked_trials=space.search.trials,
         sampler=space.search.sampler,
         epochs=space.recipe.epochs,

@@ -13,6 +13,7 @@ from pruneas.run.folder import default_folder, held, prepare
 from pruneas.run.result import SearchResult, finished
 
 if TYPE_CHECKING:
+    from pruneas.cost.latency_table import LatencyTable
     from pruneas.run.generation import Generation
 
 
@@ -27,6 +28,7 @@ def search(
     storage: str | None = None,
     lease: float | None = None,
     adopt: Callable[[Generation], None] | None = None,
+    table: LatencyTable | None = None,
 ) -> SearchResult:
     """Run or go on with a search. Returns the result of a finished one at once.
 
@@ -34,7 +36,8 @@ def search(
     missing images to be fetched; `command` is what the result says it was made with.
     `storage` is the URL of a database that other machines reach, in place of the folder's study.db; there the study has
     the name that the folder has by default. `lease`: seconds after which the trial of a worker that has not been heard
-    of is another's. `adopt` brings what generators gave in another run, before they are run here.
+    of is another's. `adopt` brings what generators gave in another run, before they are run here;
+    `table` is of latency, where it was measured before.
     """
     folder = run if run is not None else default_folder(space)
     if not fresh and (result := finished(folder, space)) is not None:
@@ -56,6 +59,6 @@ def search(
         if not fresh and (result := finished(folder, space)) is not None:
             return result
         # Mistakes in the network, the images or the budget are found before the folder is written to, or cleared.
-        setting = Setting.of(space, folder, download, observer)
+        setting = Setting.of(space, folder, download, observer, table=table)
         prepare(folder, space, fresh=fresh)
         return Run(setting, place, command, observer, fresh=fresh, adopt=adopt).go()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pruneas.architecture import Budget, Input, Reference
+from pruneas.architecture import Budget, Input, Reference, amount_text
 from pruneas.config import Space
+from pruneas.cost.latency_table import HELD_OUT, LatencyTable, time_layers
+from pruneas.cost.limits import Limits
+from pruneas.cost.memory import price_memory
 from pruneas.cost.model import CostModel
-from pruneas.cost.projection import limit
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import DataError, RunError, SpaceError
 from pruneas.generators import Method, find_methods
@@ -46,7 +48,7 @@ class Setting:
     model: CostModel
     legal: LegalWidths
     budget: Budget
-    most: int
+    limits: Limits
     recipe: Recipe
     trial_recipe: Recipe
     given: nn.Module | None
@@ -66,16 +68,38 @@ class Setting:
             "structure": self.structure.fingerprint,
             "trust": consent(self.structure.network.name, self.folder),
             "weights": None if given is None else hashlib.sha256(Path(given).expanduser().read_bytes()).hexdigest(),
-            "limit": self.most,
+            "limits": self.limits.to_json(),
+            "latency_table": None if self.model.table is None else self.model.table.to_json(),
         }
 
     def target(self, budget: Budget) -> Target:
         """What an architecture may cost within a budget. Raises BudgetError for one that cannot be met."""
-        return Target(most=limit(self.model, self.legal, budget), quantity=budget.quantity)
+        return Target(limits=Limits.of(budget, self.model, self.legal))
+
+    def reach(self) -> str:
+        """What the budget allows and what any budget could ask for, by quantity."""
+        texts = []
+        for quantity, most in self.limits.most.items():
+            least, base = int(self.model.cost(self.legal.lowest, quantity)), self.model.base_cost(quantity)
+            texts.append(
+                f"at most {amount_text(most, quantity)}, {most / base:.1%} of the base's; from "
+                f"{amount_text(least, quantity)} ({least / base:.1%}) on there are widths"
+            )
+        return "; ".join(texts)
 
     @classmethod
-    def of(cls, space: Space, folder: Path, download: bool, observer: Observer) -> Setting:
-        """Look up what the space names. Raises an InputError for whatever cannot be used; writes nothing."""
+    def of(
+        cls,
+        space: Space,
+        folder: Path,
+        download: bool,
+        observer: Observer,
+        *,
+        budgets: Iterable[Budget] = (),
+        table: LatencyTable | None = None,
+    ) -> Setting:
+        """Look up what the space names. `budgets`: those beside the space's that costs are needed for; `table`: of
+        latency, where it was measured elsewhere. Raises an InputError for whatever cannot be used; writes nothing."""
         methods = find_methods(list(space.generators.methods), space.generators.options)
         device = resolve_device(space.compute.device)
         observer.stage("network", space.network.reference, 0)
@@ -90,7 +114,14 @@ class Setting:
                 ["widths: nothing to search: every group keeps its width, because of freeze, limits or the network"]
             )
         budget = Budget.parse(space.budget)
-        most = limit(model, legal, budget)
+        limited = {limit.quantity for each in (budget, *budgets) for limit in each.limits}
+        if "memory" in limited:
+            model = replace(model, memory=price_memory(structure, network, model, legal))
+        if "latency" in limited:
+            if table is None:
+                table = _table(structure, model, legal, device, folder, observer)
+            model = model.timed(structure, table)
+        limits = Limits.of(budget, model, legal)
         notes = [f"{name} keeps its width: {reason}" for name, reason in structure.frozen.items()]
         for note in notes:
             observer.note(note)
@@ -127,12 +158,31 @@ class Setting:
             model=model,
             legal=legal,
             budget=budget,
-            most=most,
+            limits=limits,
             recipe=recipe,
             trial_recipe=Recipe(**{**space.recipe.model_dump(), "epochs": epochs}),
             given=None if weights is None else network,
             notes=tuple(notes),
         )
+
+
+def _table(
+    structure: Structure, model: CostModel, legal: LegalWidths, device: str, folder: Path, observer: Observer
+) -> LatencyTable:
+    """The latency table that the run in this folder goes by, or a new one: measured once, so that a run that goes on
+    has the same budget."""
+    before = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    if before.get("latency_table") is not None and before["structure"] == structure.fingerprint:
+        table = LatencyTable.from_json(before["latency_table"])
+        if table.device == device:
+            return table
+    observer.stage("latency", f"a table of the layers, on {device}", 0)
+    table = time_layers(structure, model, legal, device=device, seed=0)
+    observer.note(
+        f"latency follows from a table measured on {device}, threads: {table.threads}, a batch of one; on "
+        f"{HELD_OUT} networks that it was not made from it is off by at most {table.error:.0%}"
+    )
+    return table
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

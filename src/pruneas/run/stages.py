@@ -23,7 +23,7 @@ from pruneas.run.folder import BEST, LATENCY, NETWORK, RESULT, read_json
 from pruneas.run.generation import Generation
 from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
-from pruneas.run.record import Arm, latency_record, network_record, result_record
+from pruneas.run.record import Arm, latency_notes, latency_record, network_record, result_record
 from pruneas.run.report import write_report
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
@@ -59,10 +59,11 @@ class Run:
         self.command = command
         self.observer = observer
         self.notes = list(setting.notes)
+        observer.stage("budget", setting.reach(), 0)
         facts = {"command": command, **setting.facts(), "storage": shown(place.url), "study": place.study}
         check_givens(setting.folder, facts)
         self._say_if_moved(setting.folder / "run.json")
-        target = Target(most=setting.most, quantity=setting.budget.quantity)
+        target = Target(limits=setting.limits)
         self.generation = Generation(setting, {"": target}, observer, needed=["uniform"])  # what all is compared with
         if adopt is not None:
             adopt(self.generation)
@@ -124,7 +125,7 @@ class Run:
         self.observer.note(f"will take about {duration(seconds / self.s.workers)}{less}")
 
     def _uniform(self) -> Widths:
-        return uniform(self.s.model, self.s.legal, self.s.most, self.s.budget.quantity)
+        return uniform(self.s.model, self.s.legal, self.s.limits)
 
     # What is left, and what is told ---------------------------------------------------------------------------------
 
@@ -232,7 +233,10 @@ class Run:
         )
         timed = [arm for arm in record.arms if arm.name in ("base", "uniform", record.winner)]
         self.observer.stage("latency", ", ".join(arm.name for arm in timed), 0)
-        write_text(self.s.folder / LATENCY, latency_record(self.s, timed).to_json() + "\n")
+        latency = latency_record(self.s, timed)
+        write_text(self.s.folder / LATENCY, latency.to_json() + "\n")
+        if "latency" in self.s.limits.most:
+            record = replace(record, notes=(*record.notes, *latency_notes(self.s, record, latency)))
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 

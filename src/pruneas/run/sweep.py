@@ -77,7 +77,7 @@ def sweep(
     common = folder / COMMON
     kept = space.model_copy(update={"budget": "1.0", "search": Search(), "finalists": Finalists()})
     with held(common), contextlib.ExitStack() as announced:
-        setting = Setting.of(kept, common, download, observer)
+        setting = Setting.of(kept, common, download, observer, budgets=asked.values())
         targets = {name: setting.target(budget) for name, budget in asked.items()}
         prepare(common, kept, fresh=fresh)
         facts = {"command": command, **setting.facts()}
@@ -118,6 +118,7 @@ def sweep(
                     storage=storage,
                     lease=lease,
                     adopt=adopt,
+                    table=setting.model.table,
                 )
             )
     return _result(folder, results)

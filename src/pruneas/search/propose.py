@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pruneas.architecture import Architecture, Quantity
+from pruneas.architecture import Architecture
+from pruneas.cost.limits import Limits
 from pruneas.cost.masked import masked_cost
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths
@@ -32,8 +33,7 @@ class Target:
     """The most that an architecture may cost; in place of it, where `share` is given, the share of all channels that is
     to go."""
 
-    most: int
-    quantity: Quantity
+    limits: Limits
     share: float | None = None
 
 
@@ -178,8 +178,7 @@ def propose(report: Report, *, proposal: Proposal) -> dict[str, GeneratorRecord]
             structure=proposal.structure,
             model=proposal.model,
             legal=proposal.legal,
-            most=target.most,
-            quantity=target.quantity,
+            limits=target.limits,
             share=target.share,
             seed=proposal.seed,
             state=load_file(proposal.weights) if proposal.weights is not None and "weights" in method.needs else None,

@@ -68,7 +68,7 @@ class Line:
 
         mean, end, freedom = statistics.fmean(after), statistics.fmean(ends), len(after) - 2
         squares = sum((x - mean) ** 2 for x in after)
-        if freedom < 1 or len(set(after)) == 1:
+        if freedom < 1 or len(set(after)) == 1 or len(set(ends)) == 1:
             return None
         slope = sum((x - mean) * (y - end) for x, y in zip(after, ends, strict=True)) / squares
         if slope <= 0:

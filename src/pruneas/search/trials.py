@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pruneas.architecture import Quantity
 from pruneas.catalogue import Tie
+from pruneas.cost.limits import Limits
 from pruneas.cost.model import CostModel
 from pruneas.cost.projection import project
 from pruneas.cost.widths import LegalWidths
@@ -47,8 +48,7 @@ class Search:
     structure: Structure
     model: CostModel
     legal: LegalWidths
-    most: int
-    quantity: Quantity
+    limits: Limits
     anchors: Mapping[str, Anchor]
     data: DataSource
     recipe: Recipe
@@ -119,6 +119,10 @@ class Search:
         trial.set_user_attr("FLOPs", record.flops)
         trial.set_user_attr("share of the budget", round(self._budget_share(record), 5))
         trial.set_user_attr("params", record.params)
+        if "memory" in self.limits.most:
+            trial.set_user_attr("peak memory, bytes", self._cost(record, "memory"))
+        if "latency" in self.limits.most:
+            trial.set_user_attr("latency, ms by the table", self._cost(record, "latency") / 10**9)
         trial.set_user_attr("widths", " ".join(map(str, record.widths.values())))
         if (rule := self._stopping(record, done)) is not None:
             trial.set_user_attr(STOPPING, rule.to_json())
@@ -173,7 +177,7 @@ class Search:
         removed, model = parametrisation.removed(parameters), self.model
         if removed:
             model = model.without(self.structure, removed)
-        widths = project(parametrisation.decode(parameters), model, self.legal, self.most, self.quantity)
+        widths = project(parametrisation.decode(parameters), model, self.legal, self.limits)
         if removed:
             gone = self.structure.without(removed)
             widths = np.where([name in gone for name in model.groups], self.legal.highest, widths)
@@ -212,8 +216,15 @@ class Search:
         return Job(key=key, function=train, arguments={"training": training})
 
     def _budget_share(self, record: TrialRecord) -> float:
-        """How much of the budget a candidate uses, at most 1."""
-        return (record.flops if self.quantity == "flops" else record.params) / self.most
+        """How much a candidate uses of the limit that it uses most of, at most 1."""
+        return max(self._cost(record, quantity) / most for quantity, most in self.limits.most.items())
+
+    def _cost(self, record: TrialRecord, quantity: Quantity) -> int:
+        counted = {"flops": record.flops, "params": record.params}
+        if quantity in counted:
+            return counted[quantity]
+        model = self.model.without(self.structure, record.removed) if record.removed else self.model
+        return int(model.cost(self.model.vector(record.widths), quantity))
 
     def images_spared(self, record: TrialRecord) -> int:
         """How many images a trial was not trained on because it was stopped early."""
