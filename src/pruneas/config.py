@@ -237,7 +237,10 @@ class Space(_Table):
     budget: Annotated[
         str | float,
         AfterValidator(_budget),
-        Field(description="a share of the base network's FLOPs in (0, 1], or an amount such as '120MFLOPs'"),
+        Field(
+            description="a share of the base network's FLOPs in (0, 1], an amount such as '120MFLOPs', 'params=2.5M', "
+            "'memory=1.5MB' or 'latency=3ms', or several of them: '0.5+latency=3ms'"
+        ),
     ] = "0.5"
     network: Annotated[Network, Field(description="a table [network] with reference and input")]
     data: Annotated[Data, Field(description="a table [data] with a source")]

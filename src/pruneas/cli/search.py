@@ -42,7 +42,8 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="The most a candidate may cost: 0.5 of the base's FLOPs, 120MFLOPs, params=2.5M. \\[the space's]"
+            help="The most a candidate may cost: 0.5 of the base's FLOPs, 120MFLOPs, params=2.5M, memory=1MB, "
+            "latency=3ms, or several: 0.5+latency=3ms. \\[the space's]"
         ),
     ] = None,
     budgets: Annotated[

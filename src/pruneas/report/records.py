@@ -170,6 +170,9 @@ class ResultRecord:
         Raises ValueError naming the first field that is missing, unknown or of the wrong type.
         """
         data = _versioned(text)
+        if "limit" in data:  # of before there could be several
+            quantity = "params" if str(data.get("budget")).startswith("params") else "flops"
+            data = {key: value for key, value in data.items() if key != "limit"} | {"limits": {quantity: data["limit"]}}
         if isinstance(data.get("arms"), list):
             derived = {"mean", "std"}  # they follow from the accuracies
             arms = [a if not isinstance(a, dict) else {k: a[k] for k in a.keys() - derived} for a in data["arms"]]
