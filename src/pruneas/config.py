@@ -39,6 +39,7 @@ FLAGS: Mapping[str, str] = {
     "search.sampler": "--sampler",
     "search.tie": "--tie",
     "search.blocks": "--blocks",
+    "search.stopping": "--stopping",
     "finalists.seeds": "--seeds",
     "compute.seed": "--seed",
     "compute.device": "--device",
@@ -208,6 +209,7 @@ class Search(_Table):
     ] = "gp"
     tie: Annotated[Tie, Field(description="'group', 'stage' or 'mixture'")] = "group"
     blocks: Switch = False
+    stopping: Switch = False
 
 
 class Finalists(_Table):

@@ -68,6 +68,14 @@ def search(
     blocks: Annotated[
         bool, typer.Option("--blocks", help="Search which residual branches are taken out, too.", rich_help_panel=RUN)
     ] = False,
+    stopping: Annotated[
+        bool,
+        typer.Option(
+            "--stopping",
+            help="Stop trials early that cannot come among the finalists; their values are extrapolated.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     seed: Seed = None,
     run: Annotated[
         Path | None, typer.Option(help="The run's folder. \\[runs/SPACE-BUDGET-HASH]", rich_help_panel=RUN)
@@ -120,6 +128,7 @@ def search(
         "search.sampler": sampler,
         "search.tie": tie,
         "search.blocks": blocks or None,
+        "search.stopping": stopping or None,
         "finalists.seeds": seeds,
         "compute.seed": seed,
         "compute.device": device,

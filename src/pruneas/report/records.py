@@ -110,6 +110,7 @@ class ResultRecord:
     finalist, `trial_epochs` of a trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were
     trained of the `asked_trials` (None in records of before it was kept): fewer where nothing new was proposed any
     more. `fidelity` is None where too few architectures were trained in full, or it was not measured yet.
+    `num_stopped` trials were stopped early.
     """
 
     schema: int = SCHEMA
@@ -139,6 +140,7 @@ class ResultRecord:
     notes: tuple[str, ...] = ()
     asked_trials: int | None = None
     fidelity: FidelityRecord | None = None
+    num_stopped: int = 0
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
