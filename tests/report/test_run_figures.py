@@ -118,7 +118,7 @@ def test_candidates_that_were_stopped_early_are_told_apart_and_are_no_best(made_
     series = by_name(run_figures.history(run))
     (mark,) = series["stopped early, extrapolated"].marks
     assert (mark.x, mark.y, mark.low, mark.high) == (last.number, 0.9, 0.85, 0.95)
-    assert "stopped after epoch 3, extrapolated to 90.00 % (95 %: 85.00 to 95.00 %)" in mark.tip
+    assert "stopped after epoch 3, extrapolated to 90.00 % (prediction interval 85.00 to 95.00 %)" in mark.tip
     assert max(accuracy for _, accuracy in series["best so far"].points) == 0.75
     cost = run_figures.search_cost(run, "flops")
     assert cost.num_marks == 3 + 1

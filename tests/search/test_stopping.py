@@ -232,7 +232,7 @@ def test_the_dashboard_s_note_says_what_was_extrapolated(wide, searched):
     plan = {"base": {"widths": wide.structure.widths, "flops": wide.model.base.flops}, "epochs": EPOCHS}
     stopped = early(found)[0]
     text = note(told(folder)[stopped.number], plan, None)
-    assert f"extrapolated: stopped after epoch {stopped.extrapolation.epoch} (95 %: " in text
+    assert f"extrapolated: stopped after epoch {stopped.extrapolation.epoch} (prediction interval " in text
     assert "extrapolated" not in note(told(folder)[0], plan, None)
 
 

@@ -232,7 +232,7 @@ def _tip(trial: TrialRecord) -> str:
     accuracy = "failed" if trial.accuracy is None else f"{percent(trial.accuracy)} %"
     if (early := trial.extrapolation) is not None:
         interval = f"{percent(early.low)} to {percent(early.high)} %"
-        accuracy = f"stopped after epoch {early.epoch}, extrapolated to {accuracy} (95 %: {interval})"
+        accuracy = f"stopped after epoch {early.epoch}, extrapolated to {accuracy} (prediction interval {interval})"
     return f"{name}: {accuracy}, {count(trial.flops)} FLOPs, {count(trial.params)} params"
 
 

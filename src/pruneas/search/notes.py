@@ -54,7 +54,7 @@ def note(trial: FrozenTrial, plan: Mapping[str, Any], owner: str | None) -> str:
     kind = "proposed by the sampler" if record.origin == SEARCH else f"what {record.origin} gave"
     result = "failed" if trial.value is None else f"{trial.value:.2%} on the validation images"
     if (early := Extrapolation.from_json(trial.user_attrs.get(STOPPED))) is not None:
-        interval = f"95 %: {early.low:.2%} to {early.high:.2%}"
+        interval = f"prediction interval {early.low:.2%} to {early.high:.2%}"
         result = f"about {result}, extrapolated: stopped after epoch {early.epoch} ({interval})"
     rows = [
         f"| {group} | {width} | {base['widths'][group]} | {_bar(width, base['widths'])}{_gap(width, base, group)} |"

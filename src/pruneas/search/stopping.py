@@ -27,12 +27,15 @@ LEAST = 8
 FIRST_SHARE = 1 / 3
 """Of the epochs, before which nothing is stopped."""
 CONFIDENCE = 0.95
+"""Of a line's interval, taken by itself. A rule looks after every epoch, and networks that collapse follow no line, so
+more often than this says does an end lie outside: 15 of 69 did in a replay of two searches on digits, and 2 of the 69
+were stopped though they would have come among the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extrapolation:
     """What a training that was stopped after `epoch` epochs would have come to: an accuracy on the validation images,
-    and the interval in which it lies with 95 % confidence, all in [0, 1]."""
+    and the prediction interval of the line that says so (see CONFIDENCE), all in [0, 1]."""
 
     epoch: int
     accuracy: float
@@ -96,7 +99,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Stop a training as soon as it ends below `goal` with 95 % confidence. `lines`: of the epochs that are asked."""
+    """Stop a training as soon as its prediction interval ends below `goal`. `lines`: of the epochs that are asked."""
 
     goal: float
     lines: tuple[Line, ...]
