@@ -121,7 +121,7 @@ def _candidates(model: CostModel, legal: LegalWidths, number: int, seed: int) ->
 
 
 def _by_layer(structure: Structure, networks: Sequence[nn.Module], device: str) -> list[dict[str, float]]:
-    """Milliseconds that each module with a weight takes in a pass, the lower quartile of rounds: by network and module."""
+    """Milliseconds that each module with a weight takes in a pass, the lower quartile of rounds, by network."""
     clocked = [_Clocked(network, device) for network in networks]
     passes = {}
     for index, (each, network) in enumerate(zip(clocked, networks, strict=True)):
