@@ -133,8 +133,8 @@ def _training(measured: dict[str, Any]) -> str:
 def _generators(rows: list[dict[str, Any]]) -> str:
     """Each method at each budget: widths, what generating took, accuracies. Best from scratch first."""
     lines = [
-        "| budget | method | widths | images to generate | test accuracy, mean (seeds) |",
-        "|---|---|---|---|---|",
+        "| budget | method | widths | params | images to generate | test accuracy, mean (seeds) |",
+        "|---|---|---|---|---|---|",
     ]
     order = sorted(rows, key=lambda r: (r["base_flops"], r["budget"], statistics.fmean(r["accuracies"])), reverse=True)
     for row in order:
@@ -145,8 +145,8 @@ def _generators(rows: list[dict[str, Any]]) -> str:
         removed = f", without {' '.join(row['removed'])}" if row["removed"] else ""
         widths = " ".join(map(str, row["widths"].values()))
         lines.append(
-            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} | {row['images']:,} "
-            f"| {mean:.2f} ± {spread:.2f} ({each}) |"
+            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} "
+            f"| {count(row['params'])} | {row['images']:,} | {mean:.2f} ± {spread:.2f} ({each}) |"
         )
     shared = rows[0]
     networks = " and ".join(sorted({row["network"] for row in rows}, reverse=True))
