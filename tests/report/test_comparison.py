@@ -8,10 +8,10 @@ import re
 import pytest
 from rich.console import Console
 
-from pruneas.report.comparison import ComparisonRecord
+from pruneas.report.comparison import SHOWN, ComparisonRecord, ComputeRecord
 from pruneas.report.comparison_terminal import table
 from tests.benchmarks.tables import comparison_table
-from tests.report.comparisons import made_up_comparison, row
+from tests.report.comparisons import around, made_up_comparison, many_rows, row
 
 
 def printed(record, width=80):
@@ -68,6 +68,31 @@ def test_the_terminal_shows_every_row_with_what_it_shows_in_eighty_columns():
         "before",
     ):
         assert words in text, text
+
+
+def test_no_word_of_a_verdict_is_cut_whatever_the_names_and_numbers_are():
+    """As "uniform-sparsity (masks)" and intervals of two digits cut them once."""
+    names = ("uniform-sparsity", "guided-sparsity", "a-method-of-a-third-party", "l1")
+    given = [*many_rows(), *(row(name, "fine-tuned", around(0.7, spread=0.04), masked=True) for name in names[1:])]
+    record = made_up_comparison(given)
+    spent = ComputeRecord(images=1.2e7, flops=1.23e15, seconds=12_000)
+    for word, shown in SHOWN.items():
+        contrasts = tuple(
+            dataclasses.replace(each, difference=-0.1234, interval=(-0.2345, -0.1111), word=word)
+            for each in record.contrasts
+        )
+        rows = tuple(
+            dataclasses.replace(each, own=spent, before=spent, epochs=(100,) * (len(each.epochs) - 1) + (115,))
+            for each in record.rows
+        )
+        text = printed(dataclasses.replace(record, rows=rows, contrasts=contrasts))
+        assert all(len(line) <= 80 for line in text.splitlines())
+        numbers = [line for line in text.splitlines() if "-12.34 (-23.45, -11.11)" in line]
+        assert len(numbers) == len(contrasts)
+        assert all(line.rstrip().endswith(f"-11.11)  {shown}") for line in numbers)
+        words = " ".join(text.split())
+        assert "uniform-sparsity" in words and "guided-sparsity" in words  # folded between words where that is enough
+        assert words.count("100-115 12.0 M 1230 T 3 h 20 min 1230 T 3 h 20 min") == len(rows)
 
 
 def test_the_readmes_table_has_a_line_for_every_row():

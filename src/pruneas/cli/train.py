@@ -106,7 +106,8 @@ def train(
     each = " ".join(f"{100 * accuracy:.2f}" for accuracy in result.accuracies)
     typer.echo(
         f"{result.arm}, {result.epochs} epochs: test accuracy {100 * result.mean:.2f}{spread} % ({each}; "
-        f"{len(result.accuracies)} seed{'s' * (len(result.accuracies) > 1)})\n{_cost(result)}\nweights: {result.weights}"
+        f"{len(result.accuracies)} seed{'s' * (len(result.accuracies) > 1)})\n{_cost(result)}\n"
+        f"weights: {result.weights}"
     )
 
 

@@ -21,7 +21,8 @@ def table(record: ComparisonRecord) -> RenderableType:
     verdict = Text("\n".join(record.verdict) or "Nothing was compared: there is one row alone.", style="bold")
     return Group(
         Panel(verdict, title="result", title_align="left", border_style="green"),
-        *_rows(record),
+        _rows(record),
+        "",
         _caption(record),
         "",
         *_questions(record),
@@ -40,8 +41,9 @@ def table(record: ComparisonRecord) -> RenderableType:
     )
 
 
-def _grid(*columns: str, words: int, least: int = 0) -> Table:
-    """A plain table; the first `words` columns hold words, the others numbers. `least`: width of the first one."""
+def _grid(*columns: str, words: int) -> Table:
+    """A plain table; the first `words` columns hold words, the others numbers. Where room is short, only what is in the
+    first one is folded."""
     result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
         result.add_column(
@@ -49,7 +51,6 @@ def _grid(*columns: str, words: int, least: int = 0) -> Table:
             justify="left" if index < words else "right",
             no_wrap=index > 0,
             overflow="fold",
-            min_width=0 if index else least,
         )
     return result
 
@@ -58,13 +59,15 @@ def _numbers(contrast: ContrastRecord | None) -> str:
     return "" if contrast is None else with_interval(contrast.difference, contrast.interval)
 
 
-def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
-    """A table for each budget, the unpruned network's first."""
-    longest = max(len(row.label) for row in record.rows)
-    for budget in dict.fromkeys(row.budget for row in record.rows):
-        grid = _grid(
-            "" if budget is None else f"{budget}", "arm", "accuracy, %", "vs uniform", "", words=5, least=longest
-        )
+def _rows(record: ComparisonRecord) -> Table:
+    """The rows of each budget below one another, the unpruned network's first."""
+    columns = ("arm", "accuracy, %", "vs uniform", "")
+    budgets = list(dict.fromkeys(row.budget for row in record.rows))
+    grid = _grid(budgets[0] or "", *columns, words=5)
+    for budget in budgets:
+        if budget != budgets[0]:
+            grid.add_row()
+            grid.add_row(budget, *columns, style="bold")
         for row in record.rows:
             if row.budget != budget:
                 continue
@@ -72,8 +75,7 @@ def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
             shown = "" if contrast is None else SHOWN[contrast.word]
             cells = [row.arm, with_spread(row.mean, row.std), _numbers(contrast), shown]
             grid.add_row(Text(row.label), *cells, style="bold" if shown in ("better", "worse") else "")
-        yield grid
-        yield ""
+    return grid
 
 
 def _caption(record: ComparisonRecord) -> Text:
@@ -125,13 +127,12 @@ def _architectures(record: ComparisonRecord) -> Table:
 
 
 def _compute(record: ComparisonRecord) -> Table:
-    result = _grid("compute", "arm", "epochs", "images", "own FLOPs", "time", "before", "time", words=2)
+    result = _grid("compute", "epochs", "images", "own FLOPs", "time", "before", "time", words=1)
     for row in record.rows:
         least, most = min(row.epochs), max(row.epochs)
-        place = "" if row.budget is None else f", {row.budget}"
+        place = "" if row.budget is None else f" at {row.budget}"
         result.add_row(
-            Text(f"{row.label}{place}"),
-            row.arm,
+            Text(f"{row.label}{place}, {row.arm}"),
             str(least) if least == most else f"{least}-{most}",
             count(round(row.own.images)),
             count(round(row.own.flops)),
