@@ -9,14 +9,15 @@ import pytest
 from rich.console import Console
 
 from pruneas.report.comparison import SHOWN, ComparisonRecord, ComputeRecord
-from pruneas.report.comparison_terminal import table
+from pruneas.report.comparison_state import ProgressRecord, RowTrainings
+from pruneas.report.comparison_terminal import so_far, table
 from tests.benchmarks.tables import comparison_table
-from tests.report.comparisons import around, made_up_comparison, many_rows, row
+from tests.report.comparisons import around, made_up_comparison, made_up_state, many_rows, row
 
 
-def printed(record, width=80):
+def printed(shown, width=80):
     console = Console(file=io.StringIO(), width=width, _environ={"TERM": "dumb"})
-    console.print(table(record))
+    console.print(table(shown) if isinstance(shown, ComparisonRecord) else shown)
     return console.file.getvalue()
 
 
@@ -104,6 +105,39 @@ def test_the_readmes_table_has_a_line_for_every_row():
         lines
     )
     assert any(line.startswith("- l1 at 0.5, scratch-b: better than l1 at 0.5, fine-tuned") for line in lines)
+
+
+def test_of_an_unfinished_one_the_terminal_shows_what_is_done_what_is_missing_and_how_to_go_on():
+    rows = (
+        RowTrainings(key="unpruned", trainings=(("a",), ("b",))),
+        RowTrainings(key="a-long-method-name (masks) at params=2.5M, fine-tuned", trainings=(("c", "d"), ("e", "f"))),
+        RowTrainings(key="l1 at 0.5, ticket", trainings=(("g",), ("h",))),
+    )
+    progress = ProgressRecord(asked={}, rows=rows, notes=("a [bracketed] note",), failure=None)
+    state = made_up_state(
+        None,
+        progress,
+        accuracies={"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8, "of another command": 0.1},
+        num_bases=2,
+        left_out={"slimming": "no batch norm"},
+    )
+    text = printed(so_far(state))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    words = " ".join(text.split())
+    for told in (
+        "Not finished, so there is no verdict: 4 of 8 trainings are done.",
+        "base networks 2 trained",
+        "generator slimming left out: no batch norm",
+        "note a [bracketed] note",
+        "unpruned 2 of 2 55.00 all done",
+        "1 of 2 80.00 2 missing",  # the best rate of the seed that is there
+        "l1 at 0.5, ticket 0 of 2 2 missing",
+        "goes on where it was: pruneas compare --budget 0.5",
+    ):
+        assert told in words, told
+    failed = dataclasses.replace(progress, rows=(), failure="a disk was full")
+    assert "Failed: a disk was full." in printed(so_far(made_up_state(None, failed)))
+    assert "0 trainings are done" in printed(so_far(made_up_state(None, None)))
 
 
 def test_one_row_alone_is_shown_too():

@@ -54,22 +54,12 @@ def headline(state: ComparisonState) -> str:
     """The sentence at the top."""
     if state.result is None or not state.is_finished:
         before = "" if state.result is None else " What follows is the result of an earlier command."
-        return f"{_unfinished(state)}{before}"
+        return f"{state.headline}{before}"
     words = [each.word for each in state.result.contrasts if each.question == "to uniform"]
     if not words:
         return "Nothing was held against uniform scaling."
     told = ", ".join(text.format(number) for word, text in COUNTED.items() if (number := words.count(word)))
     return f"Of {len(words)} rows held against uniform scaling: {told}."
-
-
-def _unfinished(state: ComparisonState) -> str:
-    """How far the last command has come."""
-    if state.progress is not None and state.progress.failure is not None:
-        return f"Failed: {state.progress.failure.rstrip('.')}."
-    told = f"{len(state.accuracies)} trainings are done"  # of how many, is not known before the architectures are
-    if asked := state.asked_trainings:
-        told = f"{state.num_done} of {len(asked)} trainings are done"
-    return f"Not finished, so there is no verdict: {told}."
 
 
 # The result ---------------------------------------------------------------------------------------------------------
@@ -231,12 +221,6 @@ def _architectures(record: ComparisonRecord) -> Iterator[Markup]:
 
 def _so_far(state: ComparisonState) -> Markup:
     progress = state.progress
-    pairs = [
-        ("base networks", f"{state.num_bases} trained"),
-        ("generators", f"{state.num_generated} architectures given"),
-        *([("trainings", f"{state.num_done} of {len(state.asked_trainings)} done")] if state.asked_trainings else []),
-        *((f"generator {name}", f"left out: {failure}") for name, failure in state.left_out.items()),
-    ]
     rows = [] if progress is None else [
         (
             row.key,
@@ -249,7 +233,7 @@ def _so_far(state: ComparisonState) -> Markup:
     notes = () if progress is None else progress.notes
     return section(
         "So far",
-        facts(pairs),
+        facts(state.stages),
         *([table(columns, rows)] if rows else []),
         *([tag("h3", "Notes"), listing(notes)] if notes else []),
     )

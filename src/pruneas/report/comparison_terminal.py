@@ -1,11 +1,12 @@
-"""The result of a comparison in a terminal: verdict, a table for each budget, the other questions, cost and compute.
+"""A comparison in a terminal: verdict, a table for each budget, the other questions, cost and compute; of one that is
+not finished, how far it is.
 
 Eighty columns are enough, and nothing is said by colour alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pruneas.report.comparison import SHOWN, ComparisonRecord, ContrastRecord
+from pruneas.report.comparison_state import ComparisonState
 from pruneas.report.numbers import count, duration, percent, share, with_interval, with_spread
 
 
@@ -39,6 +41,39 @@ def table(record: ComparisonRecord) -> RenderableType:
         *_widths(record),
         _method(record),
     )
+
+
+def so_far(state: ComparisonState) -> RenderableType:
+    """How far one that is not finished has come, and how to go on with it."""
+    rows = () if state.progress is None else state.progress.rows
+    notes = () if state.progress is None else state.progress.notes
+    grid = _grid("row", "seeds", "validation, %", "trainings", words=1)
+    for row in rows:
+        accuracy, missing = state.accuracy(row), state.num_missing(row)
+        grid.add_row(
+            Text(row.key),
+            f"{state.num_seeds_done(row)} of {len(row.trainings)}",
+            "" if accuracy is None else percent(accuracy),
+            f"{missing} missing" if missing else "all done",
+        )
+    return Group(
+        Panel(Text(state.headline, style="bold"), title="so far", title_align="left", border_style="yellow"),
+        _pairs([*state.stages, *(("note", note) for note in notes)]),
+        *(["", grid] if rows else []),
+        "",
+        Text("Give its command again, and the comparison goes on where it was:"),
+        Text(state.command, style="bold"),
+    )
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Names and what belongs to them, as Text: brackets are not markup."""
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="bold", overflow="fold")
+    rows.add_column(overflow="fold")
+    for name, text in pairs:
+        rows.add_row(Text(name), Text(text))
+    return rows
 
 
 def _grid(*columns: str, words: int) -> Table:
@@ -158,9 +193,6 @@ def _widths(record: ComparisonRecord) -> Iterator[RenderableType]:
 
 
 def _method(record: ComparisonRecord) -> RenderableType:
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    rows.add_column(style="bold", no_wrap=True)
-    rows.add_column(overflow="fold")
     data = record.data
     lines = [
         ("recipe", f"{record.epochs} epochs; seed {record.seed}"),
@@ -176,6 +208,4 @@ def _method(record: ComparisonRecord) -> RenderableType:
         ("command", record.command),
         *(("note", note) for note in record.notes),
     ]
-    for name, text in lines:
-        rows.add_row(name, Text(text))
-    return rows
+    return _pairs(lines)

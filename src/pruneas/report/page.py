@@ -6,6 +6,7 @@ A browser is told the same: the page's policy forbids scripts and whatever would
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from urllib.parse import quote
 
 from pruneas.report.figures import Figure, Grids, Line, Rows
 from pruneas.report.markup import Markup, joined, tag
@@ -91,6 +92,11 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Markup:
     return tag("dl", *(part for name, text in pairs for part in (tag("dt", name), tag("dd", text))))
 
 
+def link(to: str, text: str) -> Markup:
+    """A link to a file, by its path from the page's folder; on paper it is its text alone."""
+    return tag("a", text, href=quote(to))
+
+
 def code(text: str) -> Markup:
     return tag("pre", tag("code", text))
 
@@ -159,6 +165,7 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 pre { background: var(--panel); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: .88rem;
   line-height: 1.45; }
+a { color: inherit; text-underline-offset: .15em; }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
 @media screen and (max-width: 620px) {
@@ -191,6 +198,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .figures { grid-template-columns: 1fr 1fr; gap: 18px 28px; }
   details:not([open]) { display: none; }
   pre { white-space: pre-wrap; }
+  a { text-decoration: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
