@@ -18,7 +18,7 @@ from pruneas.report.comparison_state import ComparisonState
 from pruneas.report.figures import Figure
 from pruneas.report.markup import Markup, tag
 from pruneas.report.numbers import count, duration, limits, percent, share, with_interval, with_spread
-from pruneas.report.page import code, facts, figures, listing, page, paragraph, section, table, tiles, unbroken
+from pruneas.report.page import code, facts, figures, folded, listing, page, paragraph, section, table, tiles, unbroken
 
 COUNTED: Mapping[Word, str] = {
     "better": "{} better",
@@ -27,6 +27,9 @@ COUNTED: Mapping[Word, str] = {
     "the same": "the very same trainings in {}",
     "cannot be told": "{} cannot be told",
 }
+
+UNFOLDED = 4
+"""So many figures of widths are shown at once; of more only that of the best architecture at every budget."""
 
 
 def comparison_page(state: ComparisonState) -> str:
@@ -208,8 +211,13 @@ def _compute(record: ComparisonRecord) -> Markup:
 
 
 def _architectures(record: ComparisonRecord) -> Iterator[Markup]:
-    if shown := draw.widths(record):
-        yield section("Widths over base networks", figures(*shown))
+    best, rest = draw.widths(record)
+    if best or rest:
+        if len(best) + len(rest) <= UNFOLDED:
+            best, rest = [*best, *rest], []
+        told = f"The widths of {len(rest)} less accurate architectures"
+        others = [folded(told, figures(*rest), is_printed=True)] if rest else []
+        yield section("Widths over base networks", figures(*best), *others)
     if maps := draw.keep_maps(record):
         yield section("What masks keep", figures(*maps))
     if distributions := draw.weights(record):

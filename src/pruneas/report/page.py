@@ -101,8 +101,9 @@ def code(text: str) -> Markup:
     return tag("pre", tag("code", text))
 
 
-def folded(summary: str, *parts: str) -> Markup:
-    return tag("details", tag("summary", summary), *parts)
+def folded(summary: str, *parts: str, is_printed: bool = False) -> Markup:
+    """Parts that are shown when they are asked for, and on paper where `is_printed` says so."""
+    return tag("details", tag("summary", summary), *parts, class_="printed" if is_printed else None)
 
 
 def listing(items: Sequence[str]) -> Markup:
@@ -196,7 +197,8 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   th, td { padding: .25rem .6rem .25rem 0; }
   figure, svg, tr, pre, .tiles { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 18px 28px; }
-  details:not([open]) { display: none; }
+  details:not([open], .printed) { display: none; }
+  details.printed::details-content { content-visibility: visible; }
   pre { white-space: pre-wrap; }
   a { text-decoration: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
