@@ -134,10 +134,12 @@ def test_folded_figures_are_printed(network, tmp_path):
     proxy, _ = network
     found = whole_comparison()
     pages = []
-    for record in (found, many_widths(found)):
-        page, paper = tmp_path / "report.html", tmp_path / "report.pdf"
+    for name, record in {"few": found, "many": many_widths(found)}.items():
+        folder = tmp_path / name  # with a profile of its own: a browser that has just ended may still hold its
+        folder.mkdir()
+        page, paper = folder / "report.html", folder / "report.pdf"
         page.write_text(comparison_page(made_up_state(record)), encoding="utf-8")
-        browse(page, proxy, tmp_path, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
+        browse(page, proxy, folder, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
         pages.append(len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes())))
     assert pages[1] > pages[0]  # ten figures more
 
