@@ -233,7 +233,7 @@ def test_what_is_no_argument_is_told_what_may_stand_there(brackets: str) -> None
         ("latency=0.25µs", [Limit(quantity="latency", amount=250_000)]),
         ("latency=1e-3 s", [Limit(quantity="latency", amount=10**9)]),
         ("0.5 + params=2.5e+6", [Limit(quantity="flops", share=0.5), Limit(quantity="params", amount=2_500_000)]),
-        ("latency=0.5+5e-1", [Limit(quantity="latency", share=0.5), Limit(quantity="flops", share=0.5)]),
+        ("latency=0.5+5e-1", [Limit(quantity="flops", share=0.5), Limit(quantity="latency", share=0.5)]),
     ],
 )
 def test_budgets_are_read(text: str | float, limits: list[Limit]) -> None:
@@ -272,8 +272,11 @@ LIMITS = st.floats(0, 1, exclude_min=True).map(lambda share: {"share": share}) |
 def test_budgets_are_read_as_they_are_written(limits: dict) -> None:
     if limits.get("params") == {"amount": 1}:
         return  # 'params=1' is all of them, not one
-    budget = Budget(tuple(Limit(quantity=quantity, **most) for quantity, most in limits.items()))
+    ordered = [quantity for quantity in ("flops", "params", "memory", "latency") if quantity in limits]
+    budget = Budget(tuple(Limit(quantity=quantity, **limits[quantity]) for quantity in ordered))
     assert Budget.parse(str(budget)) == budget
+    backwards = "+".join(str(limit) for limit in reversed(budget.limits))
+    assert Budget.parse(backwards) == budget
 
 
 @given(st.text(max_size=20))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pruneas.progress import Silent
 from pruneas.search.records import Anchor
 from pruneas.search.storage import address
 from pruneas.search.study import STUDY
-from pruneas.search.train import TrainingRecord
+from pruneas.search.train import Training, TrainingRecord
 from pruneas.search.trials import Search
 from pruneas.search.worker import Place, lead
 from pruneas.structure.build import structure_of
@@ -130,13 +131,14 @@ def outcome_of(run: Path) -> dict:
 class FakePool:
     """Stands in for processes that train: scores come from the widths, and a crash where one is asked for.
 
-    `crash_after` counts trainings; `fails` says which widths cannot be trained, and how.
+    `crash_after` counts trainings; `fails` says which widths cannot be trained, and how; `made` makes a record up.
     """
 
     crash_after: int | None = None
     fails: object = None
     num_trained: int = 0
     workers: int = 1
+    made: Callable[[Training], TrainingRecord] | None = None
 
     def run(self, jobs, on_message=None, pulse=None):
         for job in jobs:
@@ -153,7 +155,7 @@ class FakePool:
             if failed is not None:
                 yield failed
             else:
-                yield Outcome(key=job.key, value=made_up_training(training))
+                yield Outcome(key=job.key, value=(self.made or made_up_training)(training))
 
 
 def made_up_training(training) -> TrainingRecord:

@@ -68,7 +68,8 @@ def search(
     """Search the best channel widths within a budget, train the winner and the baselines, and compare them.
 
     Args:
-        budget: the most a candidate may cost: 0.5 (of the base network's FLOPs), '120MFLOPs', 'params=2.5M'.
+        budget: the most a candidate may cost: 0.5 (of the base network's FLOPs), '120MFLOPs', 'params=2.5M',
+            'memory=1.5MB' (of activations), 'latency=3ms' (measured here), several at once: '0.5+latency=3ms'.
         space: a shipped search space or the path of a file.
         run: the run's folder; by default one in runs/ named after the settings. Given again, the run goes on.
         fresh: begin anew in that folder.

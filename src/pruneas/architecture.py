@@ -401,12 +401,13 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float) -> Budget:
-        """Read limits (`Limit.parse`) with plus signs between them, such as `0.5+latency=3ms`.
+        """Read limits (`Limit.parse`) with plus signs between them, such as `0.5+latency=3ms`, in any order.
 
         Raises BudgetError for anything else.
         """
         written = str(text).strip()
-        limits = tuple(map(Limit.parse, re.split(r"(?<![0-9.][eE])\+", written)))
+        found = [Limit.parse(part) for part in re.split(r"(?<![0-9.][eE])\+", written)]
+        limits = tuple(sorted(found, key=lambda limit: list(_UNITS).index(limit.quantity)))
         if len({limit.quantity for limit in limits}) < len(limits):
             raise BudgetError(f"budget {written!r}: must limit each quantity once")
         return cls(limits)

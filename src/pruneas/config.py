@@ -39,6 +39,7 @@ FLAGS: Mapping[str, str] = {
     "search.sampler": "--sampler",
     "search.tie": "--tie",
     "search.blocks": "--blocks",
+    "search.stopping": "--stopping",
     "finalists.seeds": "--seeds",
     "compute.seed": "--seed",
     "compute.device": "--device",
@@ -208,6 +209,7 @@ class Search(_Table):
     ] = "gp"
     tie: Annotated[Tie, Field(description="'group', 'stage' or 'mixture'")] = "group"
     blocks: Switch = False
+    stopping: Switch = False
 
 
 class Finalists(_Table):
@@ -235,7 +237,10 @@ class Space(_Table):
     budget: Annotated[
         str | float,
         AfterValidator(_budget),
-        Field(description="a share of the base network's FLOPs in (0, 1], or an amount such as '120MFLOPs'"),
+        Field(
+            description="a share of the base network's FLOPs in (0, 1], an amount such as '120MFLOPs', 'params=2.5M', "
+            "'memory=1.5MB' or 'latency=3ms', or several of them: '0.5+latency=3ms'"
+        ),
     ] = "0.5"
     network: Annotated[Network, Field(description="a table [network] with reference and input")]
     data: Annotated[Data, Field(description="a table [data] with a source")]

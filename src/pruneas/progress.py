@@ -11,7 +11,8 @@ class TrialLine:
 
     `origin` is the generator's name, or 'search' for widths that Optuna proposed. `accuracy` is the validation
     accuracy in [0, 1], None where the trial failed; `flops` counts a multiply-add as one (fvcore) for one input;
-    `budget_share` is how much of the budget the candidate uses, at most 1.
+    `budget_share` is how much of the budget the candidate uses, at most 1. `stopped_after` so many epochs its training
+    was stopped early; `accuracy` is then extrapolated.
     """
 
     number: int
@@ -23,6 +24,7 @@ class TrialLine:
     seconds: float
     copied_from: int | None = None
     failure: str | None = None
+    stopped_after: int | None = None
 
 
 class Observer(Protocol):

@@ -74,9 +74,8 @@ def test_what_cannot_be_reached_is_said_for_each_limit(priced) -> None:
     with pytest.raises(BudgetError) as caught:
         Limits.of(Budget.parse("0.9+latency=1us+params=1e-3K"), model, legal)
     text = str(caught.value)
-    assert (
-        "budget 0.9+latency=0.001ms+params=1 cannot be met: it allows 0.001 ms, the narrowest legal network has" in text
-    )
+    assert "budget 0.9+params=1+latency=0.001ms cannot be met: it allows 1 parameters, the narrowest" in text
+    assert "; it allows 0.001 ms, the narrowest legal network has" in text
     assert f"of the base network's {model.base.params:,} parameters (a share of 0." in text
     assert "FLOPs" not in text
 

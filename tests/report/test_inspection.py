@@ -133,8 +133,9 @@ def test_the_json_holds_everything_under_the_names_of_schema_1():
     found = inspection_of("ConstantPad")
     data = json.loads(found.to_json())
     assert list(data) == [
-        "schema", "network", "provider", "inputs", "structure", "seconds", "flops", "params", "channels", "changeable",
-        "narrowest", "shallowest", "rest", "groups", "layers", "blocks", "unremovable", "fixed", "uncounted",
+        "schema", "network", "provider", "inputs", "structure", "seconds", "flops", "params", "memory", "channels",
+        "changeable", "narrowest", "shallowest", "rest", "groups", "layers", "blocks", "unremovable", "fixed",
+        "uncounted",
     ]  # fmt: skip
     assert data["schema"] == 1
     assert (data["network"], data["inputs"], data["seconds"]) == ("tests.nets:ConstantPad", ["3x11x13"], 1.5)

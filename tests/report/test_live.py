@@ -143,3 +143,15 @@ def test_the_time_left_is_reckoned_from_what_was_watched():
     assert left.seconds() == 25
     clock.now += 100
     assert left.seconds() == 0
+
+
+def test_what_is_extrapolated_is_said_and_is_no_best():
+    stream = io.StringIO()
+    with PlainLines(stream) as view:
+        view.trial(made_up_trial(0, 0.7612))
+        view.trial(made_up_trial(1, 0.8, stopped_after=3))
+        view.trial(made_up_trial(2, 0.77))
+    first, second, third = (line.partition("params: ")[2] for line in stream.getvalue().splitlines())
+    assert first == "76.12 %, best so far"
+    assert second == "about 80.00 %, stopped after epoch 3"
+    assert third == "77.00 %, best so far"

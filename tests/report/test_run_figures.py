@@ -4,6 +4,7 @@ import pytest
 
 from pruneas.report import run_figures
 from pruneas.report.figures import Line, Points
+from pruneas.search.stopping import Extrapolation
 
 
 def by_name(plot):
@@ -108,3 +109,17 @@ def test_an_architecture_looks_the_same_in_every_figure(made_up_run):
     assert styles == {"base": "base", "uniform": "uniform", "slimming": "other1", "search #17": "winner"}
     assert by_name(run_figures.history(made_up_run))["slimming"].style == "other1"
     assert by_name(run_figures.training_curves(made_up_run, "selection"))["slimming"].style == "other1"
+
+
+def test_candidates_that_were_stopped_early_are_told_apart_and_are_no_best(made_up_run):
+    early = Extrapolation(epoch=3, accuracy=0.9, low=0.85, high=0.95)
+    last = dataclasses.replace(made_up_run.trials[-1], accuracy=0.9, extrapolation=early)
+    run = dataclasses.replace(made_up_run, trials=(*made_up_run.trials[:-1], last))
+    series = by_name(run_figures.history(run))
+    (mark,) = series["stopped early, extrapolated"].marks
+    assert (mark.x, mark.y, mark.low, mark.high) == (last.number, 0.9, 0.85, 0.95)
+    assert "stopped after epoch 3, extrapolated to 90.00 % (prediction interval 85.00 to 95.00 %)" in mark.tip
+    assert max(accuracy for _, accuracy in series["best so far"].points) == 0.75
+    cost = run_figures.search_cost(run, "flops")
+    assert cost.num_marks == 3 + 1
+    assert "1 that were stopped early are not shown" in cost.caption

@@ -1,17 +1,21 @@
 """What a worker checks before it works; whole workers are in test_workers.py."""
 
 import json
+import threading
+import time
 
 import optuna
 import pytest
 
 from pruneas.errors import ArchitectureError, DataError, RunError
 from pruneas.progress import Silent
+from pruneas.run import joining
 from pruneas.run.joining import work
-from pruneas.run.place import place_of
+from pruneas.run.place import place_of, write_places
 from pruneas.search.records import PLAN
 from pruneas.search.storage import connect
-from pruneas.search.worker import OVER
+from pruneas.search.study import STUDY
+from pruneas.search.worker import AHEAD, OVER, Place, announce, withdraw
 
 
 @pytest.fixture
@@ -77,3 +81,63 @@ def test_a_run_names_its_storage_without_the_password(run):
     assert (url.drivername, url.username, url.password, url.database, study) == (
         "postgresql+psycopg", "ann", None, "studies", "tiny-0.5-12345678"
     )  # fmt: skip
+
+
+class Sweep:
+    """A sweep's folder of one budget, whose study is announced; `work()` in a thread."""
+
+    def __init__(self, finished, tmp_path, storage):
+        self.folder = tmp_path / "sweep"
+        self.folder.mkdir()
+        self.run = finished.copied(tmp_path).folder.rename(self.folder / "0.5")
+        write_places(self.folder, {"0.5": STUDY}, storage)
+        self.place = Place(url=place_of(str(self.run))[0], study=STUDY)
+        announce(self.place, self.run)
+        self.found, self.told = [], []
+        self.thread = threading.Thread(target=lambda: self.found.append(work(str(self.folder), observer=self)))
+
+    def set(self, **attributes):
+        storage = connect(self.place.url)
+        study = optuna.load_study(study_name=STUDY, storage=storage)
+        for name, value in attributes.items():
+            study.set_user_attr(name, value)
+        storage.engine.dispose()
+
+    def stage(self, name, detail, total):
+        self.told.append(detail)
+
+    def __getattr__(self, name):
+        return getattr(Silent(), name)
+
+
+@pytest.fixture
+def announced(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(joining, "LOOK_EVERY", 0.05)
+    return Sweep(finished, tmp_path, None)
+
+
+def test_a_worker_waits_for_a_search_that_is_announced_and_joins_it_when_it_begins(announced):
+    announced.thread.start()
+    time.sleep(1)
+    assert announced.thread.is_alive()
+    assert announced.told == ["waits until 0.5 begins"], "once"
+    announced.set(**{OVER: False, AHEAD: False})
+    announced.thread.join(60)
+    assert announced.found == [["0.5"]]
+
+
+def test_a_worker_ends_when_what_was_announced_is_withdrawn(announced):
+    announced.thread.start()
+    withdraw(announced.place)
+    announced.thread.join(60)
+    assert announced.found == [[]]
+
+
+def test_the_studies_of_a_sweep_in_a_storage_are_known_from_its_folder(tmp_path):
+    write_places(tmp_path, {"0.3": "tiny-0.3-1", "0.6": "tiny-0.6-2"}, "postgresql://ann:secret@host/studies")
+    assert "secret" not in (tmp_path / "sweep.json").read_text()
+    places = joining.places_of(str(tmp_path))
+    assert {name: (url.database, study) for name, (url, study) in places.items()} == {
+        "0.3": ("studies", "tiny-0.3-1"),
+        "0.6": ("studies", "tiny-0.6-2"),
+    }

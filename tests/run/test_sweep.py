@@ -1,29 +1,67 @@
 """Searches at several budgets in one command."""
 
 import json
+import os
+import subprocess
+import time
 
+import optuna
 import pytest
 
 from pruneas.report.front import FrontRecord
 from pruneas.report.records import ResultRecord
+from pruneas.run.place import places_of
 from pruneas.search.records import read_trials
+from pruneas.search.storage import connect
+from pruneas.search.worker import AHEAD, JOINED, OVER
+from tests.tiny import ANSI_FREE, command, space_file
 from tests.tiny import pruneas as cli
-from tests.tiny import space_file
 
 SWEEP = ["search", "--space", "tiny.toml", "--budgets", "0.3,0.6", "--run", "sweep", "--trials", "4"]
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
+    """The folder of a sweep and what it said; a worker has joined it, before the first search began."""
     folder = tmp_path_factory.mktemp("sweep")
     space_file(folder)
-    found = cli(*SWEEP, cwd=folder)
-    assert found.returncode == 0, found.stderr
-    return folder, found
+    log = (folder / "sweep.log").open("w")
+    process = subprocess.Popen(
+        command(*SWEEP), cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | ANSI_FREE
+    )
+    try:
+        while process.poll() is None and not (folder / "sweep" / "sweep.json").exists():
+            time.sleep(0.1)
+        joined = cli("worker", "sweep", "--workers", "1", cwd=folder)
+        output, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        log.close()
+    told = (folder / "sweep.log").read_text()
+    assert process.returncode == 0, told
+    assert joined.returncode == 0, joined.stderr
+    return folder, subprocess.CompletedProcess(SWEEP, 0, output, told), joined
+
+
+def test_a_worker_waits_for_each_search_and_ends_with_the_last(swept):
+    folder, _, joined = swept
+    # So small a search may be over between two looks: only the last one cannot begin before the worker is there.
+    assert joined.stdout.splitlines()[-1] in ("over: 0.3, 0.6", "over: 0.6")
+    assert "waits until 0." in joined.stderr
+    places = places_of(str(folder / "sweep"))
+    assert list(places) == ["0.3", "0.6"]
+    for budget, (url, study) in places.items():
+        storage = connect(url)
+        attributes = optuna.load_study(study_name=study, storage=storage).user_attrs
+        storage.engine.dispose()
+        assert (attributes[OVER], attributes[AHEAD]) == (True, False)
+        assert JOINED in attributes or budget == "0.3"
+    again = cli("worker", "sweep", cwd=folder)
+    assert (again.returncode, again.stdout) == (0, "over: nothing is left to do\n"), again.stderr
 
 
 def test_there_is_a_run_a_budget_and_one_base_network_and_set_of_generators(swept):
-    folder, found = swept
+    folder, found, _ = swept
     common, runs = folder / "sweep" / "common", [folder / "sweep" / name for name in ("0.3", "0.6")]
     for run in runs:
         record = ResultRecord.from_json((run / "result.json").read_text())
@@ -42,7 +80,7 @@ def test_there_is_a_run_a_budget_and_one_base_network_and_set_of_generators(swep
 
 
 def test_the_front_is_in_the_result_and_the_report(swept):
-    folder, found = swept
+    folder, found, _ = swept
     front = FrontRecord.from_json((folder / "sweep" / "front.json").read_text())
     assert [point.budget for point in front.points] == ["0.3", "0.6"]
     assert front.points[0].flops < front.points[1].flops < front.base_flops
@@ -59,7 +97,7 @@ def test_the_front_is_in_the_result_and_the_report(swept):
 
 @pytest.mark.slow
 def test_the_same_command_again_prints_the_finished_front_and_more_trials_extend_it(swept):
-    folder, found = swept
+    folder, found, _ = swept
     assert cli(*SWEEP, cwd=folder).stdout == found.stdout
     more = cli(*SWEEP[:-1], "5", cwd=folder)
     assert more.returncode == 0, more.stderr

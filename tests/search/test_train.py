@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from pruneas.errors import DataError, NetworkError, RunError, StructureError, TrainingError
 from pruneas.networks.weights import fit_to, read_weights
+from pruneas.search.stopping import Line, Rule
 from pruneas.search.train import (
     Reporter,
     Training,
@@ -224,3 +225,32 @@ def test_an_epoch_that_begins_anew_is_counted_once():
         reporter.after_step(None)
     assert sum(progress.images for progress in told) == 40
     assert max(progress.epoch for progress in told) == 1
+
+
+def test_a_training_is_stopped_by_its_own_curve_wherever_it_was_interrupted(training, tmp_path):
+    line = Line(epoch=2, slope=1.0, intercept=0.25, num=9, mean=0.1, squares=0.1, margin=0.01)
+    rule = Rule(goal=1.1, lines=(line,))
+    longer = replace(training, recipe=replace(training.recipe, epochs=4))
+    whole = train(lambda message: None, training=longer)
+    assert whole.extrapolation is None
+    told = []
+    stopping = replace(longer, stopping=rule, checkpoint=tmp_path / "c.safetensors")
+    found = train(told.append, training=stopping)
+    accuracies = [epoch["validation_accuracy"] for epoch in whole.epochs]
+    assert [epoch["validation_accuracy"] for epoch in found.epochs] == accuracies[:2]
+    assert found.validation_accuracy == accuracies[1]
+    assert found.extrapolation == line.at(accuracies[1])
+    assert found.images == 120 == sum(message.images for message in told)
+    assert not (tmp_path / "c.safetensors").exists()
+    assert TrainingRecord.from_json(found.to_json()) == found
+    assert found.identity != whole.identity
+
+    def cut_off(message):
+        if message.accuracy is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cut_off, training=stopping)
+    again = train(lambda message: None, training=stopping)
+    assert again.extrapolation == found.extrapolation
+    assert len(again.epochs) == 2

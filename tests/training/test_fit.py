@@ -1,5 +1,6 @@
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -238,3 +239,20 @@ def test_a_gpu_takes_the_same_decisions(small):
     fit(cuda, small, recipe, seed=0, device="cuda")
     for a, b in zip(weights(cpu), weights(cuda.cpu()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_a_training_that_has_had_enough_ends_as_if_it_had_no_more_epochs_also_from_its_checkpoint(small, tmp_path):
+    whole, short, again = net(), net(), net()
+    recipe, seen = replace(RECIPE, epochs=4), []
+    enough = fit(short, small, recipe, seed=5, is_enough=lambda epochs: len(epochs) == 2, checkpoint=tmp_path / "c")
+    full = fit(whole, small, recipe, seed=5)
+    assert [epoch.epoch for epoch in enough.epochs] == [1, 2]
+    assert [e.validation_loss for e in enough.epochs] == [e.validation_loss for e in full.epochs[:2]]
+    assert enough.images * 2 == full.images
+    found = fit(
+        again, small, recipe, seed=5, is_enough=lambda epochs: len(epochs) == 2, checkpoint=tmp_path / "c",
+        after_step=seen.append,
+    )  # fmt: skip
+    assert seen == [], "killed after its last epoch, it trains no more"
+    assert found.epochs == enough.epochs
+    assert same(again, short)

@@ -42,7 +42,8 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="The most a candidate may cost: 0.5 of the base's FLOPs, 120MFLOPs, params=2.5M. \\[the space's]"
+            help="The most a candidate may cost: 0.5 of the base's FLOPs, 120MFLOPs, params=2.5M, memory=1MB, "
+            "latency=3ms, or several: 0.5+latency=3ms. \\[the space's]"
         ),
     ] = None,
     budgets: Annotated[
@@ -66,6 +67,14 @@ def search(
     ] = None,
     blocks: Annotated[
         bool, typer.Option("--blocks", help="Search which residual branches are taken out, too.", rich_help_panel=RUN)
+    ] = False,
+    stopping: Annotated[
+        bool,
+        typer.Option(
+            "--stopping",
+            help="Stop trials early that cannot come among the finalists; their values are extrapolated.",
+            rich_help_panel=RUN,
+        ),
     ] = False,
     seed: Seed = None,
     run: Annotated[
@@ -119,6 +128,7 @@ def search(
         "search.sampler": sampler,
         "search.tie": tie,
         "search.blocks": blocks or None,
+        "search.stopping": stopping or None,
         "finalists.seeds": seeds,
         "compute.seed": seed,
         "compute.device": device,

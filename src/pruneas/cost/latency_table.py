@@ -4,12 +4,12 @@ A few networks of different widths run in turn, layer by layer under a clock, an
 is fitted as constant + per output channel + per input channel + per pair of both, none of them negative, so that more
 channels never seem to be faster; the whole's as a share of the layers' sum, a constant, and a price of what the
 convolutions put out, which pays for what is between the layers. So latency is one more polynomial of the widths, in
-picoseconds, and holds for the device, the threads and the batch of one that it was measured with.
+picoseconds, and holds for the device, the threads and the batch of one that it was measured with. Of the rounds the
+lower quartile counts: what else a machine does makes some of them longer, and none shorter.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,7 +90,7 @@ def time_layers(structure: Structure, model: CostModel, legal: LegalWidths, *, d
     }
     sums = sum(features[name] @ prices for name, prices in layers.items())
     whole = np.column_stack([sums, np.ones(len(candidates)), [_elements(structure, widths) for widths in candidates]])
-    times = np.array([each.median for each in wholes])
+    times = np.array([each.low for each in wholes])
     part, constant, between = _nonnegative(whole[:MEASURED], times[:MEASURED])
     errors = np.abs(whole @ [part, constant, between] / times - 1)[MEASURED:]
     return LatencyTable(
@@ -121,13 +121,13 @@ def _candidates(model: CostModel, legal: LegalWidths, number: int, seed: int) ->
 
 
 def _by_layer(structure: Structure, networks: Sequence[nn.Module], device: str) -> list[dict[str, float]]:
-    """Milliseconds that each module with a weight takes in a pass, the median of rounds: by network and module."""
+    """Milliseconds that each module with a weight takes in a pass, the lower quartile of rounds, by network."""
     clocked = [_Clocked(network, device) for network in networks]
     passes = {}
     for index, (each, network) in enumerate(zip(clocked, networks, strict=True)):
         passes[str(index)] = partial(each.run, pass_of(network, structure.inputs, batch=1, device=device))
     measure(passes, seconds=SECONDS)
-    return [each.medians() for each in clocked]
+    return [each.quartiles() for each in clocked]
 
 
 class _Clocked:
@@ -153,9 +153,9 @@ class _Clocked:
             for hook in hooks:
                 hook.remove()
 
-    def medians(self) -> dict[str, float]:
+    def quartiles(self) -> dict[str, float]:
         rounds = self._rounds[WARM_UP:]
-        return {name: statistics.median(each[name] for each in rounds) for name in self._modules}
+        return {name: float(np.quantile([each[name] for each in rounds], 0.25)) for name in self._modules}
 
     def _now(self) -> float:
         if self._device.startswith("cuda"):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pruneas.architecture import Budget, Quantity, amount_text
 from pruneas.cost.model import CostModel, Widths
@@ -56,14 +55,14 @@ class Limits:
 
     def fit(self, model: CostModel, widths: Widths) -> Any:
         """Whether candidates keep every limit: (candidates, groups) -> (candidates,), or (groups,) -> ()."""
-        return np.all([model.cost(widths, quantity) <= most for quantity, most in self.most.items()], axis=0)
+        kept: Any = True
+        for quantity, most in self.most.items():
+            kept = kept & (model.cost(widths, quantity) <= most)
+        return kept
 
-    def use(self, model: CostModel, widths: Widths) -> npt.NDArray[np.float64]:
-        """The share of the limit that is used most, at most 1 where all hold. Shapes as for `fit`."""
-        shares: npt.NDArray[np.float64] = np.max(
-            [model.cost(widths, quantity) / most for quantity, most in self.most.items()], axis=0
-        )
-        return shares
+    def use(self, model: CostModel, widths: Widths) -> float:
+        """The share of the limit that a candidate (groups,) uses most of: at most 1 where all hold."""
+        return max((int(model.cost(widths, quantity)) / most for quantity, most in self.most.items()), default=0.0)
 
     def to_json(self) -> dict[str, int]:
         return {str(quantity): most for quantity, most in self.most.items()}

@@ -108,13 +108,17 @@ def _exchange(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidth
     quadratics = {name: Quadratic.of(price) for name, price in prices.items() if isinstance(price, Polynomial)}
     slow = Limits({name: most for name, most in limits.most.items() if name not in quadratics})
     widths = widths.copy()
-    while limits.use(model, widths) < 1 - CLOSE:
+    while True:
+        costs = {name: quadratic(widths) for name, quadratic in quadratics.items()}
+        used = [costs[name] / most for name, most in limits.most.items() if name in costs]
+        if max(used, default=0.0) >= 1 - CLOSE or slow.use(model, widths) >= 1 - CLOSE:
+            break
         narrower, wider = np.maximum(legal.previous(widths), low), np.minimum(legal.next(widths), high)
         gains = {name: quadratic.gains(widths, narrower, wider) for name, quadratic in quadratics.items()}
         useful = gains[limits.filled].copy()
         for name, each in gains.items():
             if name in limits.most:
-                useful[each > limits.most[name] - quadratics[name](widths)] = 0
+                useful[each > limits.most[name] - costs[name]] = 0
         moved = _first_move(widths, narrower, wider, useful, model, slow)
         if moved is None:
             break
@@ -138,7 +142,7 @@ def _first_move(
         moved = widths.copy()
         moved[narrowed] = narrower[narrowed]
         moved[widened] = wider[widened]
-        if not limits.most or limits.fit(model, moved):
+        if limits.fit(model, moved):
             return moved
         useful.flat[best] = 0
     return None

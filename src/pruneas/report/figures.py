@@ -15,7 +15,7 @@ Unit = Literal["percent", "points", "count", "whole", "number"]
 """How an axis is written: shares as percentages, their differences as points, 12.3 M, whole numbers, any numbers."""
 
 Style = Literal[
-    "winner", "searched", "uniform", "base", "search", "failed", "front",
+    "winner", "searched", "uniform", "base", "search", "stopped", "failed", "front",
     "other1", "other2", "other3", "other4", "other5", "other6",
 ]  # fmt: skip
 """What something is, which decides its colour and its symbol. The page never tells two things apart by colour alone."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from pruneas.cost.layers import layer_flops
+from pruneas.cost.memory import peak_memory
 from pruneas.cost.model import CostModel, Widths
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.networks import make, provider
@@ -105,6 +106,7 @@ class SharesRecord:
 class Inspection:
     """Everything that pruneas knows about a network before anything is trained.
 
+    `memory` is peak activation memory in bytes (`cost/memory.py`).
     `channels` are the outputs of all convolutions and matrix products, `changeable` those of them that belong to a
     group which can change. `narrowest` is the network with every group at its lowest legal width, `shallowest` the
     same with every removable block taken out too. `rest` is what no group has a part in.
@@ -121,6 +123,7 @@ class Inspection:
     seconds: float
     flops: int
     params: int
+    memory: int
     channels: int
     changeable: int
     narrowest: CostRecord
@@ -158,6 +161,7 @@ class Inspection:
             seconds=seconds,
             flops=model.base.flops,
             params=model.base.params,
+            memory=peak_memory(network, structure.inputs),
             channels=channels,
             changeable=changeable,
             narrowest=_cost(model, model, legal.lowest),

@@ -276,7 +276,9 @@ class PlainLines:
 
 
 def _better(best: TrialLine | None, line: TrialLine) -> TrialLine | None:
-    """The one of higher accuracy; the earlier one where they tie."""
+    """The one of higher accuracy; the earlier one where they tie. What is extrapolated is no best."""
+    if line.stopped_after is not None:
+        return best
     if line.accuracy is None or (best is not None and best.accuracy is not None and best.accuracy >= line.accuracy):
         return best
     return line
@@ -300,7 +302,11 @@ def _outcome(line: TrialLine) -> str:
     if line.failure is not None:
         return f"failed: {line.failure}"
     same = "" if line.copied_from is None else f" (same as {line.copied_from})"
-    return ("-" if line.accuracy is None else f"{percent(line.accuracy)} %") + same
+    if line.accuracy is None:
+        return f"-{same}"
+    if line.stopped_after is None:
+        return f"{percent(line.accuracy)} %{same}"
+    return f"about {percent(line.accuracy)} %, stopped after epoch {line.stopped_after}{same}"
 
 
 def _trial_table(lines: deque[TrialLine], best: TrialLine | None) -> Table:

@@ -66,6 +66,7 @@ def _facts(record: Inspection) -> Table:
     lines = [
         ("FLOPs", f"{count(record.flops)} (multiply-adds of one input, as fvcore counts them)"),
         ("params", count(record.params)),
+        ("memory", f"{count(record.memory)}B of activations at once, for one input"),
         ("groups", f"{num}, {can}; the channels of a group change together"),
         ("channels", f"{record.changeable:,} of the {record.channels:,} that layers write can change"),
         ("narrowest", reach),

@@ -110,6 +110,7 @@ class ResultRecord:
     finalist, `trial_epochs` of a trial; `seconds` is the whole run's time, over all its restarts. `num_trials` were
     trained of the `asked_trials` (None in records of before it was kept): fewer where nothing new was proposed any
     more. `fidelity` is None where too few architectures were trained in full, or it was not measured yet.
+    `num_stopped` trials were stopped early.
     """
 
     schema: int = SCHEMA
@@ -139,6 +140,7 @@ class ResultRecord:
     notes: tuple[str, ...] = ()
     asked_trials: int | None = None
     fidelity: FidelityRecord | None = None
+    num_stopped: int = 0
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -168,6 +170,9 @@ class ResultRecord:
         Raises ValueError naming the first field that is missing, unknown or of the wrong type.
         """
         data = _versioned(text)
+        if "limit" in data:  # of before there could be several
+            quantity = "params" if str(data.get("budget")).startswith("params") else "flops"
+            data = {key: value for key, value in data.items() if key != "limit"} | {"limits": {quantity: data["limit"]}}
         if isinstance(data.get("arms"), list):
             derived = {"mean", "std"}  # they follow from the accuracies
             arms = [a if not isinstance(a, dict) else {k: a[k] for k in a.keys() - derived} for a in data["arms"]]

@@ -88,8 +88,13 @@ class RunRecords:
 
     @property
     def trained(self) -> list[TrialRecord]:
-        """The candidates that have an accuracy of their own."""
-        return [trial for trial in self.trials if trial.accuracy is not None and trial.copied_from is None]
+        """The candidates that have an accuracy of their own, from a training that went to its end."""
+        return [trial for trial in self.trials if trial.is_measured]
+
+    @property
+    def stopped(self) -> list[TrialRecord]:
+        """The candidates whose training was stopped early: their accuracies are extrapolated."""
+        return [trial for trial in self.trials if trial.extrapolation is not None and trial.copied_from is None]
 
     @property
     def failed(self) -> list[TrialRecord]:

@@ -185,6 +185,7 @@ def search_cost(run: RunRecords, quantity: str) -> Plot:
         told = "; ".join(f"{percent(accuracy)} % at {count(int(cost))}" for cost, accuracy in best)
         series.append(Line(name="front", style="front", points=best, steps=True, tip=f"front of the search: {told}"))
     series += _by_origin(run, lambda trial: _cost(trial, quantity))
+    left = f" {len(run.stopped)} that were stopped early are not shown." if run.stopped else ""
     budget = (
         ""
         if not _budget_guide(run, quantity)
@@ -193,7 +194,7 @@ def search_cost(run: RunRecords, quantity: str) -> Plot:
     return Plot(
         title=f"Candidates: accuracy against {word}",
         caption="Validation accuracy after a candidate's short training, from scratch with one seed. The front joins "
-        f"those that no other candidate beats in both.{budget}",
+        f"those that no other candidate beats in both.{budget}{left}",
         x=Axis(label=word, unit="count", least_span=LEAST_COST * max((cost for _, cost in candidates), default=1.0)),
         y=Axis(label="validation accuracy", unit="percent", least_span=LEAST_ACCURACY),
         series=series,
@@ -229,6 +230,9 @@ def _by_origin(run: RunRecords, x: Callable[[TrialRecord], float]) -> list[Point
 def _tip(trial: TrialRecord) -> str:
     name = trial_name(trial) if trial.origin == SEARCH else f"{trial.origin} (trial {trial.number})"
     accuracy = "failed" if trial.accuracy is None else f"{percent(trial.accuracy)} %"
+    if (early := trial.extrapolation) is not None:
+        interval = f"{percent(early.low)} to {percent(early.high)} %"
+        accuracy = f"stopped after epoch {early.epoch}, extrapolated to {accuracy} (prediction interval {interval})"
     return f"{name}: {accuracy}, {count(trial.flops)} FLOPs, {count(trial.params)} params"
 
 
@@ -245,6 +249,8 @@ def history(run: RunRecords) -> Plot:
             )
         )
     series += _by_origin(run, lambda trial: float(trial.number))
+    if run.stopped:
+        series.append(Points(name="stopped early, extrapolated", style="stopped", marks=_extrapolated(run)))
     lowest = min((trial.accuracy or 0.0 for trial in run.trained), default=0.0)
     if run.failed:
         marks = [Mark(x=float(t.number), y=lowest, tip=f"trial {t.number} failed: {t.failure}") for t in run.failed]
@@ -260,9 +266,19 @@ def history(run: RunRecords) -> Plot:
     )
 
 
+def _extrapolated(run: RunRecords) -> list[Mark]:
+    """The candidates that were stopped early, with the intervals of where they would have ended."""
+    return [
+        Mark(x=float(trial.number), y=early.accuracy, low=early.low, high=early.high, tip=_tip(trial))
+        for trial in run.stopped
+        if (early := trial.extrapolation) is not None
+    ]
+
+
 def importance(run: RunRecords) -> Rows:
     """The importance of every group's width, beside what chance alone would show."""
     clear = sum(each.value > each.chance for each in run.importances)
+    num = len(run.trained) + len(run.stopped)
     rows = [
         Row(
             label=each.group,
@@ -278,7 +294,7 @@ def importance(run: RunRecords) -> Rows:
     return Rows(
         title="Importance of the widths",
         caption=f"{clear or 'None'} of {len(rows)} groups stand{'s' * (clear < 2)} out. Bars: how differently the best "
-        f"quarter of {len(run.trained)} candidates chose the width (PED-ANOVA). Lines across: with accuracies "
+        f"quarter of {num} candidates chose the width (PED-ANOVA). Lines across: with accuracies "
         "shuffled, the highest bar stays below this in 95 % of the cases, so a bar that ends before it says nothing; "
         "where one does not, the word tells what the better candidates were. Widths share a budget: no bar stands for "
         "its group alone.",

@@ -238,7 +238,7 @@ def _search(run: RunRecords) -> Markup:
 
 
 def _no_importance(run: RunRecords) -> str:
-    if (num := len(run.trained)) < LEAST:
+    if (num := len(run.trained) + len(run.stopped)) < LEAST:
         return f"Importance of the widths: too few candidates to say ({num}; from {LEAST} on it is told)."
     return "Importance of the widths: the candidates do not differ enough to say."
 
@@ -355,4 +355,5 @@ def _method(run: RunRecords) -> Markup:
 def _searched(run: RunRecords) -> str:
     epochs = max((len(trial.curve) for trial in run.trials), default=0)
     each = f" of {epochs} epoch{'s' * (epochs > 1)}" if epochs else ""
-    return f"{run.num_trained} of {run.asked_trials} candidates{each}, sampler {run.sampler}; all from scratch"
+    early = f", {len(run.stopped)} of them stopped early" if run.stopped else ""
+    return f"{run.num_trained} of {run.asked_trials} candidates{each}{early}, sampler {run.sampler}; all from scratch"

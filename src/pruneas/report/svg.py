@@ -47,7 +47,7 @@ svg.figure .whisker { fill: none; stroke: var(--c); stroke-width: 1.6; }
 svg.figure .whisker.spread { stroke: var(--ink); stroke-width: 1.3; }
 svg.figure .cell { fill: var(--c); stroke: var(--rule); }
 .s-winner, .s-front { --c: var(--winner); }
-.s-searched, .s-search { --c: var(--searched); }
+.s-searched, .s-search, .s-stopped { --c: var(--searched); }
 .s-uniform { --c: var(--ink); }
 .s-base { --c: var(--muted); }
 .s-other1 { --c: var(--other1); }
@@ -360,6 +360,7 @@ _SHAPES: dict[Style, tuple[str, str]] = {
     "other4": ("m-2,-6h4v4h4v4h-4v4h-4v-4h-4v-4h4z", ""),
     "other5": ("m-5,-5h10v10h-10z", " open"),
     "other6": ("m0,-6.2l6,10.5h-12z", " open"),
+    "stopped": ("m-3.6,0a3.6,3.6 0 1,0 7.2,0a3.6,3.6 0 1,0 -7.2,0z", " open"),
     "failed": ("m-4.5,-4.5l9,9m0,-9l-9,9", " cross"),
 }
 

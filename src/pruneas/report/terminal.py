@@ -113,9 +113,10 @@ def _method(record: ResultRecord) -> RenderableType:
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="bold", no_wrap=True)
     rows.add_column(overflow="fold")
+    early = f", {record.num_stopped} stopped early" if record.num_stopped else ""
     search = (
-        f"{record.num_trials} trials of {_epochs(record.trial_epochs)}, {record.num_distinct} distinct; finalists "
-        f"{_epochs(record.epochs)}; all from scratch; seed {record.seed}"
+        f"{record.num_trials} trials of {_epochs(record.trial_epochs)}, {record.num_distinct} distinct{early}; "
+        f"finalists {_epochs(record.epochs)}; all from scratch; seed {record.seed}"
     )
     lines = [
         ("network", f"{record.network}, input {' x '.join(map(str, record.input))}"),

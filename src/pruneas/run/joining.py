@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import optuna
 import platformdirs
+import sqlalchemy
 from pydantic import ValidationError
 
 from pruneas.architecture import Reference
@@ -19,17 +21,19 @@ from pruneas.errors import DataError, RunError
 from pruneas.progress import Observer
 from pruneas.run.folder import SPACE, located
 from pruneas.run.machine import devices
-from pruneas.run.place import place_of
+from pruneas.run.place import places_of
 from pruneas.run.setting import Setting
 from pruneas.search.records import PLAN, Anchor
-from pruneas.search.storage import connect, shown
+from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.trials import Search
-from pruneas.search.worker import OVER, Place, join
+from pruneas.search.worker import AHEAD, OVER, Place, join
 from pruneas.training import Pool
 from pruneas.trust import check, consented
 
 SCHEMA = 2
 """Of the plan; workers and the run they join have to agree on it."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks whether a search that was announced has begun."""
 
 
 def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> Search:
@@ -50,6 +54,7 @@ def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> 
         devices=devices(setting.device, setting.workers),
         workers=setting.workers,
         folder=folder,
+        stops_below=setting.space.finalists.count if setting.space.search.stopping else None,
         compile=setting.space.compute.compile,
     )
 
@@ -86,42 +91,57 @@ def work(
     trust: Sequence[str] = (),
     observer: Observer,
 ) -> list[str]:
-    """Work on searches until they are over, one after another. Returns the names of their studies.
+    """Work on searches until they are over, one after another. Returns their budgets, of a run at several; else the
+    names of their studies.
 
     `target` is a run's folder, on the run's machine or a shared path, or the URL of a storage, of which `study` names
-    one study in place of all; `data` says where the images are here; `trust`: packages whose networks a storage may
-    name, as for architecture files (`trust.py`).
+    one study (or budget) in place of all; those that are announced are waited for. `data` says where the images are
+    here; `trust`: packages whose networks a storage may name, as for architecture files (`trust.py`).
     Raises RunError where there is nothing to join, DataError where the images are others than the run's,
     ArchitectureError for a network that is not trusted.
     """
-    url, known = place_of(target)
-    trusted = {*trust, *(() if "://" in target else consented(Path(target) / SPACE))}
-    study = study or known
-    storage = connect(url, create=False)
-    finished: list[str] = []
-    seen = False
+    places = places_of(target)
+    storages = {url: connect(url, create=False) for url in dict.fromkeys(url for url, _ in places.values())}
+    finished: dict[tuple[sqlalchemy.URL, str], str] = {}
+    seen, waiting = False, ""
     try:
         while True:
-            found = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(storage)}
-            joinable = {
-                name: attributes[PLAN]
-                for name, attributes in found.items()
-                if PLAN in attributes and study in (None, name)
-            }
-            seen = seen or bool(joinable)
+            found = [
+                (label, url, each.study_name, each.user_attrs)
+                for label, (url, known) in places.items()
+                for each in _studies(storages[url], observer)
+                if known in (None, each.study_name) and study in (None, each.study_name, label)
+            ]
+            ahead = [label or name for label, _, name, attributes in found if attributes.get(AHEAD)]
+            begun = [each for each in found if PLAN in each[3] and not each[3].get(AHEAD)]
+            seen = seen or bool(ahead or begun)
             if not seen:
                 named = f" called {study!r}" if study is not None else ""
                 raise RunError(
-                    f"storage {shown(url)}: holds no search{named}; begin one with `pruneas search --storage URL`"
+                    f"storage {' '.join(map(shown, storages))}: holds no search{named}; begin one with `pruneas search "
+                    "--storage URL`"
                 )
-            name = next((n for n in joinable if n not in finished and not found[n].get(OVER)), None)
-            if name is None:
-                return finished
-            place = Place(url=url, study=name, lease=joinable[name]["lease"])
-            _work(place, joinable[name], storage, data, device, workers, download, trusted, observer)
-            finished.append(name)
+            left = [each for each in begun if each[1:3] not in finished and not each[3].get(OVER)]
+            if left:
+                label, url, name, attributes = left[0]
+                place = Place(url=url, study=name, lease=attributes[PLAN]["lease"])
+                trusted = {*trust, *(() if "://" in target else consented(Path(target) / label / SPACE))}
+                _work(place, attributes[PLAN], storages[url], data, device, workers, download, trusted, observer)
+                finished[url, name] = label or name
+            elif ahead:
+                if ahead[0] != waiting:
+                    waiting = ahead[0]
+                    observer.stage("search", f"waits until {waiting} begins", 0)
+                time.sleep(LOOK_EVERY)
+            else:
+                return [*finished.values()]
     finally:
-        storage.engine.dispose()
+        for storage in storages.values():
+            storage.engine.dispose()
+
+
+def _studies(storage: optuna.storages.RDBStorage, observer: Observer) -> list[optuna.study.StudySummary]:
+    return patiently(lambda: optuna.get_all_study_summaries(storage), observer.note)
 
 
 def _work(

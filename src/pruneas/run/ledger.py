@@ -62,6 +62,11 @@ class Ledger:
         if self._clock() - self._saved > SAVE_EVERY:
             self.save()
 
+    def spare(self, images: int) -> None:
+        """So many images of this stage need not be trained on."""
+        self._left[self._stage] = max(0.0, self._left.get(self._stage, 0.0) - images)
+        self._observer.work(self._done, self._done + self.images_left)
+
     def save(self) -> None:
         self._saved = self._clock()
         write_json(self._path, {**self._facts, "seconds": self.seconds})

@@ -93,6 +93,7 @@ def result_record(
         asked_trials=space.search.trials,
         num_trials=num_trained(trials),
         num_distinct=sum(trial.copied_from is None and trial.accuracy is not None for trial in trials),
+        num_stopped=sum(trial.copied_from is None and trial.extrapolation is not None for trial in trials),
         seconds=seconds,
         hardware=hardware(setting.device, setting.workers, space.compute.threads),
         versions=versions(),
@@ -127,7 +128,7 @@ def _fidelity(
     full = {name: arm.records for name, arm in arms.items() if arm.role != "base"} | dict(selected)
     short: dict[str, TrialRecord] = {}
     for trial in trials:
-        if trial.accuracy is not None and trial.copied_from is None:
+        if trial.is_measured:
             short[trial_name(trial)] = trial
     names = [name for name in full if name in short]
     found = rank_correlation(

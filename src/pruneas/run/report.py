@@ -99,7 +99,7 @@ def read_run(folder: Path) -> RunRecords:
         input=tuple(space.network.input),
         data=space.data.source,
         budget=str(space.budget),
-        limits=facts["limits"],
+        limits=facts.get("limits", {}),  # runs of earlier versions have none
         asked_trials=space.search.trials,
         sampler=space.search.sampler,
         epochs=space.recipe.epochs,

@@ -46,17 +46,13 @@ def search(
     forking.start(space.compute.threads)
 
     with interrupts.held_back():
+        from pruneas.run.place import place_for
         from pruneas.run.setting import Setting
         from pruneas.run.stages import Run
-        from pruneas.search.storage import address
-        from pruneas.search.study import STUDY
         from pruneas.search.worker import LEASE, Place
 
-    place = Place(
-        url=address(folder / "study.db" if storage is None else storage),
-        study=STUDY if storage is None else default_folder(space).name,
-        lease=LEASE if lease is None else lease,
-    )
+    url, study = place_for(folder, space, storage)
+    place = Place(url=url, study=study, lease=LEASE if lease is None else lease)
 
     with held(folder):
         # Once more: what was true before may have changed until the folder was ours.

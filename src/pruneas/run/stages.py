@@ -121,7 +121,8 @@ class Run:
         seconds += uniform.seconds(left["search"], left["search"] / trial)
         others = left["selection"] + left["test"]
         seconds += uniform.seconds(others, others / full)
-        self.observer.note(f"will take about {duration(seconds / self.s.workers)}")
+        less = ", less what stopping trials early saves" if self.s.space.search.stopping else ""
+        self.observer.note(f"will take about {duration(seconds / self.s.workers)}{less}")
 
     def _uniform(self) -> Widths:
         return uniform(self.s.model, self.s.legal, self.s.limits)
@@ -179,6 +180,7 @@ class Run:
             pool,
             self.observer,
             self.ledger.work,
+            spared=self.ledger.spare,
             fresh=self.fresh,
         )
         if (found := num_trained(trials)) < asked:

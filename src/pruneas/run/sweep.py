@@ -3,11 +3,13 @@
 runs/<name>/
   common/        the base network and what every method gives for each budget
   <budget>/      a run like any other: to look at, to go on with, to export
+  sweep.json     where the study of each budget is or will be, for those who join
   front.json     accuracy against cost
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -51,7 +53,8 @@ def sweep(
 ) -> SweepResult:
     """Search at each of the budgets, or go on with it; the arguments are those of `run.search.search`.
 
-    Each budget has a study of its own. Raises BudgetError for a budget that cannot be met, before anything is trained.
+    Each budget has a study of its own, which is announced before anything is trained: who joins waits for those that
+    have not begun. Raises BudgetError for a budget that cannot be met, before anything is trained.
     """
     asked = {folder_name(budget): budget for budget in map(Budget.parse, budgets)}
     spaces = {name: space.model_copy(update={"budget": str(budget)}) for name, budget in asked.items()}
@@ -66,17 +69,30 @@ def sweep(
     with interrupts.held_back():
         from pruneas.run.generation import Generation
         from pruneas.run.ledger import Ledger
+        from pruneas.run.place import place_for, write_places
         from pruneas.run.setting import Setting, check_givens
+        from pruneas.search.worker import LEASE, Place, announce, withdraw
         from pruneas.training import Pool
 
     common = folder / COMMON
     kept = space.model_copy(update={"budget": "1.0", "search": Search(), "finalists": Finalists()})
-    with held(common):
+    with held(common), contextlib.ExitStack() as announced:
         setting = Setting.of(kept, common, download, observer, budgets=asked.values())
         targets = {name: setting.target(budget) for name, budget in asked.items()}
         prepare(common, kept, fresh=fresh)
         facts = {"command": command, **setting.facts()}
         check_givens(common, facts)
+        studies: dict[str, str] = {}
+        for name, each in spaces.items():
+            url, studies[name] = place_for(folder / name, each, storage)
+            if not fresh and finished(folder / name, each) is not None:
+                continue
+            place = Place(url=url, study=studies[name], lease=LEASE if lease is None else lease)
+            with held(folder / name):
+                prepare(folder / name, each, fresh=fresh)
+                announce(place, folder / name, fresh=fresh)
+            announced.callback(withdraw, place)
+        write_places(folder, studies, storage)
         made = Generation(setting, targets, observer, needed=["uniform"])
         ledger = Ledger(common / "run.json", facts, {"generators": made.images_left()}, observer)
         with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
@@ -95,7 +111,7 @@ def sweep(
                 search(
                     each,
                     run=folder / name,
-                    fresh=fresh,
+                    fresh=False,  # it was begun anew when it was announced
                     download=download,
                     command=command,
                     observer=observer,

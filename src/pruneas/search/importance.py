@@ -36,7 +36,8 @@ class Importance:
 
 
 def distinct(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that were trained: copies say nothing new, failures nothing at all."""
+    """The trials that were trained: copies say nothing new, failures nothing at all. Those that were stopped early are
+    known to be none of the best, which is what is asked."""
     return [trial for trial in trials if trial.accuracy is not None and trial.copied_from is None]
 
 

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial
 from optuna_dashboard import save_note
 
 from pruneas.search.leases import Leases
-from pruneas.search.records import PLAN, PLANNED, SEARCH, TrialRecord, task_of
+from pruneas.search.records import PLAN, PLANNED, SEARCH, STOPPED, TrialRecord, task_of
+from pruneas.search.stopping import Extrapolation
 from pruneas.search.study import opened
 
 BAR = 24
@@ -52,6 +53,9 @@ def note(trial: FrozenTrial, plan: Mapping[str, Any], owner: str | None) -> str:
     record, base = TrialRecord.from_json(trial.user_attrs[PLANNED]), plan["base"]
     kind = "proposed by the sampler" if record.origin == SEARCH else f"what {record.origin} gave"
     result = "failed" if trial.value is None else f"{trial.value:.2%} on the validation images"
+    if (early := Extrapolation.from_json(trial.user_attrs.get(STOPPED))) is not None:
+        interval = f"prediction interval {early.low:.2%} to {early.high:.2%}"
+        result = f"about {result}, extrapolated: stopped after epoch {early.epoch} ({interval})"
     rows = [
         f"| {group} | {width} | {base['widths'][group]} | {_bar(width, base['widths'])}{_gap(width, base, group)} |"
         for group, width in record.widths.items()

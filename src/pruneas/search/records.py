@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pruneas.errors import RunError
+from pruneas.search.stopping import Extrapolation
 
 SEARCH = "search"
 """The origin of a candidate whose widths Optuna proposed; an anchor's origin is its generator's name."""
 
-PLAN, PLANNED = "plan", "planned"
-"""Attributes of the study, what somebody who joins has to know; and of a trial, its record as it was planned."""
+PLAN, PLANNED, STOPPED = "plan", "planned", "stopped early"
+"""Attributes of the study, what somebody who joins has to know; and of a trial, its record as it was planned; and the
+extrapolation that is its value, where its training was stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,9 @@ class Anchor:
 class TrialRecord:
     """A finished trial. `accuracy` is on the validation images, None where it failed; `copied_from` is the earlier
     trial of the same architecture, whose training this one shares; `parameters` are the numbers that the sampler gave.
-    `removed` and `selections` are as an `Anchor`'s. `notes`: what else than the recipe its numbers depend on."""
+    `removed` and `selections` are as an `Anchor`'s. `notes`: what else than the recipe its numbers depend on.
+    `extrapolation`: of a training that was stopped early; `accuracy` is then what it says, `loss` None, and `curve`
+    ends where the training did."""
 
     number: int
     origin: str
@@ -58,6 +62,12 @@ class TrialRecord:
     removed: tuple[str, ...] = ()
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    extrapolation: Extrapolation | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether its accuracy is that of a training of its own, which went to its end."""
+        return self.accuracy is not None and self.copied_from is None and self.extrapolation is None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "widths": dict(self.widths), "curve": list(self.curve), "notes": list(self.notes)}
@@ -71,6 +81,7 @@ class TrialRecord:
                 "notes": tuple(data.get("notes", ())),
                 "removed": tuple(data.get("removed", ())),
                 "selections": {group: tuple(kept) for group, kept in data.get("selections", {}).items()},
+                "extrapolation": Extrapolation.from_json(data.get("extrapolation")),
             }
         )
 
@@ -105,6 +116,6 @@ def num_trained(records: Iterable[TrialRecord]) -> int:
 
 
 def best_candidates(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
-    """The trained candidates of highest validation accuracy, ties by lower loss, then by number."""
-    trained = [record for record in records if record.accuracy is not None and record.copied_from is None]
-    return sorted(trained, key=lambda r: (-(r.accuracy or 0.0), r.loss or 0.0, r.number))[:count]
+    """The candidates of highest validation accuracy, ties by lower loss, then by number; extrapolated ones are none."""
+    measured = [record for record in records if record.is_measured]
+    return sorted(measured, key=lambda r: (-(r.accuracy or 0.0), r.loss or 0.0, r.number))[:count]

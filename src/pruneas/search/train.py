@@ -26,6 +26,7 @@ from pruneas.files import replacing
 from pruneas.networks import examples, provider
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.progress import Observer
+from pruneas.search.stopping import Extrapolation, Rule
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import Structure
 from pruneas.structure.masks import hold, initialise_masked, read_masks
@@ -47,7 +48,7 @@ class Training:
     without it they are fresh. `masks`: a file of masks that are held all along; fresh weights are drawn for what they
     leave, given ones are set to zero elsewhere. `test`: read the test set afterwards, once. `weights`: where to leave
     the trained weights. `checkpoint`: where its state is kept while it trains, from which it goes on where it was.
-    `compile`: as `fit` takes it.
+    `stopping`: when it may end before its last epoch. `compile`: as `fit` takes it.
     """
 
     structure: Structure
@@ -65,6 +66,7 @@ class Training:
     test: bool = False
     weights: Path | None = None
     checkpoint: Path | None = None
+    stopping: Rule | None = None
     compile: str = "auto"
 
     def identity(self, data: str) -> str:
@@ -86,6 +88,7 @@ class Training:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "device": torch.device(self.device).type,
+            **({} if self.stopping is None else {"stopping": self.stopping.to_json()}),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -95,7 +98,8 @@ class TrainingRecord:
     """How a training went. Accuracies in [0, 1]; `images` counts every image each time it was trained on.
 
     `identity` is `Training.identity`, empty in records of before it was kept. `notes` are sentences on what else than
-    the recipe its numbers depend on: that memory ran out, or what was compiled.
+    the recipe its numbers depend on: that memory ran out, or what was compiled. `extrapolation`: where it was stopped
+    before its last epoch, what it would have come to; all other numbers are those of the epochs that it had.
     """
 
     widths: Mapping[str, int]
@@ -112,13 +116,21 @@ class TrainingRecord:
     precision: str
     notes: tuple[str, ...] = ()
     identity: str = ""
+    extrapolation: Extrapolation | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs], "widths": dict(self.widths)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrainingRecord:
-        return cls(**{**data, "epochs": tuple(data["epochs"]), "notes": tuple(data.get("notes", ()))})
+        return cls(
+            **{
+                **data,
+                "epochs": tuple(data["epochs"]),
+                "notes": tuple(data.get("notes", ())),
+                "extrapolation": Extrapolation.from_json(data.get("extrapolation")),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +227,7 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         device=training.device,
         after_step=after_step,
         after_epoch=reporter.after_epoch,
+        is_enough=lambda epochs: _stopped(training, epochs) is not None,
         checkpoint=training.checkpoint,
         compile=training.compile,
     )
@@ -243,7 +256,15 @@ def train(report: Report, *, training: Training) -> TrainingRecord:
         precision=result.precision,
         notes=result.notes,
         identity=training.identity(data.fingerprint),
+        extrapolation=_stopped(training, result.epochs),
     )
+
+
+def _stopped(training: Training, epochs: Sequence[EpochRecord]) -> Extrapolation | None:
+    """What the training would come to if it ends now, before its last epoch; None where it goes on."""
+    if training.stopping is None:
+        return None
+    return training.stopping.stopped([epoch.validation_accuracy for epoch in epochs])
 
 
 def images_per_epoch(recipe: Recipe, num_images: int) -> int:

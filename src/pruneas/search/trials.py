@@ -5,7 +5,7 @@ Who does the trials, and when, is `worker.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pruneas.generators.stages import group_stages
 from pruneas.progress import TrialLine
 from pruneas.search.parameters import Parametrisation
 from pruneas.search.records import PLANNED, SEARCH, Anchor, TrialRecord, trial_path
+from pruneas.search.stopping import Rule
 from pruneas.search.study import ask_next, reopened
 from pruneas.search.train import CHECKPOINT, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
@@ -32,6 +33,8 @@ from pruneas.training import DataSource, Job, Outcome, Recipe
 
 EXACT = "exact"
 """The attribute of a trial that holds the architecture that it is, where parameters may not say it."""
+STOPPING = "stopping"
+"""The attribute of a trial that holds the rule by which its training may be stopped, where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Search:
     """Everything a search needs to know. `recipe` is a trial's, shorter than the finalists'.
 
     `devices`: one for each training at a time, in turn. `folder`: of the run, where trials keep their checkpoints, in
-    `trials/`.
+    `trials/`. `stops_below`: proposals that cannot come among so many best are stopped early; None: none are.
     """
 
     structure: Structure
@@ -57,6 +60,7 @@ class Search:
     devices: tuple[str, ...]
     workers: int
     folder: Path
+    stops_below: int | None = None
     compile: str = "auto"
 
     # Asking ---------------------------------------------------------------------------------------------------------
@@ -96,15 +100,16 @@ class Search:
             user_attrs={"origin": record.origin, EXACT: _architecture(record).to_json()},
         )
 
-    def ask(self, study: optuna.Study, number: int) -> None:
-        """Ask for the next trial, which will have that number, and write down what it is."""
-        self._describe(ask_next(study, number, self.sampler, self.seed, len(self.anchors)))
+    def ask(self, study: optuna.Study, number: int, done: Collection[TrialRecord]) -> None:
+        """Ask for the next trial, which will have that number, and write down what it is. `done`: what was finished
+        before any trial of its batch was asked for."""
+        self._describe(ask_next(study, number, self.sampler, self.seed, len(self.anchors)), done)
 
-    def ask_again(self, study: optuna.Study, trial: FrozenTrial) -> None:
+    def ask_again(self, study: optuna.Study, trial: FrozenTrial, done: Collection[TrialRecord]) -> None:
         """Complete a trial whose asking was cut off, to what it would have been."""
-        self._describe(reopened(study, trial, self.sampler, self.seed, len(self.anchors)))
+        self._describe(reopened(study, trial, self.sampler, self.seed, len(self.anchors)), done)
 
-    def _describe(self, trial: optuna.Trial) -> None:
+    def _describe(self, trial: optuna.Trial, done: Collection[TrialRecord]) -> None:
         """Draw every parameter now, so that the next trial is asked for with this one in sight, and keep what follows
         from them as attributes: nobody has to reckon it again, and the dashboard shows it."""
         for name, limits in self._parametrisation().ranges.items():
@@ -119,7 +124,15 @@ class Search:
         if "latency" in self.limits.most:
             trial.set_user_attr("latency, ms by the table", self._cost(record, "latency") / 10**9)
         trial.set_user_attr("widths", " ".join(map(str, record.widths.values())))
+        if (rule := self._stopping(record, done)) is not None:
+            trial.set_user_attr(STOPPING, rule.to_json())
         trial.set_user_attr(PLANNED, record.to_json())  # the last: it says that all are there
+
+    def _stopping(self, record: TrialRecord, done: Collection[TrialRecord]) -> Rule | None:
+        """When the training of a trial may be stopped: never that of an anchor, which is compared with in the end."""
+        if self.stops_below is None or record.origin != SEARCH:
+            return None
+        return Rule.of([other.curve for other in done if other.is_measured], self.recipe.epochs, self.stops_below)
 
     @staticmethod
     def is_described(trial: FrozenTrial) -> bool:
@@ -182,8 +195,9 @@ class Search:
             )
         return record
 
-    def job(self, key: str, record: TrialRecord, slot: int) -> Job:
-        """The training of a trial; `slot` counts those that go on at the same time."""
+    def job(self, key: str, trial: FrozenTrial, record: TrialRecord, slot: int) -> Job:
+        """The training of a trial, by its record; `slot` counts those that go on at the same time."""
+        stopping = trial.user_attrs.get(STOPPING)
         training = Training(
             structure=self.structure,
             widths=record.widths,
@@ -196,6 +210,7 @@ class Search:
             seed=record.seed,
             device=self.devices[slot % len(self.devices)],
             checkpoint=trial_path(self.folder, record.number).with_suffix(CHECKPOINT),
+            stopping=None if stopping is None else Rule.from_json(stopping),
             compile=self.compile,
         )
         return Job(key=key, function=train, arguments={"training": training})
@@ -211,6 +226,13 @@ class Search:
         model = self.model.without(self.structure, record.removed) if record.removed else self.model
         return int(model.cost(self.model.vector(record.widths), quantity))
 
+    def images_spared(self, record: TrialRecord) -> int:
+        """How many images a trial was not trained on because it was stopped early."""
+        if record.extrapolation is None or record.copied_from is not None:
+            return 0
+        epochs = record.extrapolation.epoch
+        return record.images // epochs * (self.recipe.epochs - epochs)
+
     def line(self, record: TrialRecord) -> TrialLine:
         return TrialLine(
             number=record.number,
@@ -222,6 +244,7 @@ class Search:
             seconds=record.seconds,
             copied_from=record.copied_from,
             failure=record.failure,
+            stopped_after=None if record.extrapolation is None else record.extrapolation.epoch,
         )
 
 
@@ -244,10 +267,12 @@ def trained(record: TrialRecord, outcome: Outcome) -> TrialRecord:
     if outcome.failure is not None:
         return replace(record, failure=outcome.failure)
     value: TrainingRecord = outcome.value
+    early = value.extrapolation
     return replace(
         record,
-        accuracy=value.validation_accuracy,
-        loss=value.validation_loss,
+        accuracy=value.validation_accuracy if early is None else early.accuracy,
+        loss=value.validation_loss if early is None else None,
+        extrapolation=early,
         curve=tuple(epoch["validation_accuracy"] for epoch in value.epochs),
         seconds=value.seconds,
         images=value.images,

@@ -24,7 +24,8 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -35,7 +36,7 @@ from pruneas.errors import RunError
 from pruneas.files import write_json
 from pruneas.progress import Observer
 from pruneas.search.leases import Hold, Leases
-from pruneas.search.records import PLAN, TrialRecord, num_trained, read_trials, task_of, trial_path
+from pruneas.search.records import PLAN, STOPPED, TrialRecord, num_trained, read_trials, task_of, trial_path
 from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.study import open_study, opened, report_epoch
 from pruneas.search.train import Progress
@@ -48,9 +49,9 @@ COPIES_IN_A_ROW = 20
 """After so many proposals in a row that were trained before, the space has nothing new to offer."""
 LEASE = 120.0
 """Seconds after which the trial of a worker that has not been heard of is another's."""
-JOINED, OVER, BATCH = "joined", "over", "batch"
-"""Attributes of the study: whether anybody has joined; whether the search is over; the number of the last batch's first
-trial, and how many trials it has."""
+JOINED, OVER, AHEAD, BATCH = "joined", "over", "ahead", "batch"
+"""Attributes of the study: whether anybody has joined; whether the search is over; whether it is announced, but has not
+begun; the number of the last batch's first trial, and how many trials it has."""
 RUN, ASKING = "run", "asking"
 """Tasks beside the trials: to be the one who began the search; to ask."""
 
@@ -77,17 +78,53 @@ def lead(
     observer: Observer,
     worked: Callable[[int], None],
     *,
+    spared: Callable[[int], None] = lambda images: None,
     fresh: bool = False,
 ) -> list[TrialRecord]:
     """Run or go on with a search until `num_trials` candidates are trained, or nothing new is proposed any more.
 
     Returns all trials, copies and failures included. `plan` is kept in the study for those who join; `worked` is told
-    of images trained on; `fresh` forgets an earlier study of that name. Nobody else may work in the run's folder.
+    of images trained on, `spared` of those that need not be because a training was stopped early; `fresh` forgets an
+    earlier study of that name. Nobody else may work in the run's folder.
     Raises RunError where the study or the records are not this search's, or another process leads it.
     """
     kept = {record.number: record for record in read_trials(search.folder)}
+    with _leading(place, search.folder, fresh=fresh) as (study, leases):
+        if PLAN not in study.user_attrs:  # a new one: what another of its name had, which was deleted, is not its
+            leases.clear(but=RUN)
+        study.set_user_attr(PLAN, dict(plan))
+        study.set_user_attr(OVER, False)
+        search.enqueue_anchors(study)
+        study.set_user_attr(AHEAD, False)
+        worker = Worker(search, study, leases, observer, worked, spared, kept=kept, leads=True)
+        return worker.run(pool)
+
+
+def announce(place: Place, folder: Path, *, fresh: bool = False) -> None:
+    """Say that this process will lead a search of that run's folder, later: who would join waits until it begins.
+
+    `fresh` forgets an earlier study of that name. Raises RunError where another process leads it.
+    """
+    with _leading(place, folder, fresh=fresh) as (study, _):
+        study.set_user_attr(AHEAD, True)
+
+
+def withdraw(place: Place) -> None:
+    """Say that a search that was announced does not begin after all; nothing where it has begun, or is gone."""
+    with contextlib.suppress(RunError, sqlalchemy.exc.SQLAlchemyError):  # whatever ended the run is what is to be told
+        storage = connect(place.url, create=False)
+        try:
+            if place.study in optuna.get_all_study_names(storage):
+                open_study(storage, place.study).set_user_attr(AHEAD, False)
+        finally:
+            storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def _leading(place: Place, folder: Path, *, fresh: bool) -> Iterator[tuple[optuna.Study, Leases]]:
+    """Be the one who leads a search, from a run's folder that nobody else works in. `fresh` makes its study anew."""
     storage = connect(place.url)
-    home = f"{socket.gethostname()}:{search.folder.resolve()}"
+    home = f"{socket.gethostname()}:{folder.resolve()}"
     leases = place.leases(storage.engine, home)
     leases.create()
     leases.release_others(f"{home}#")  # the folder is ours alone, so whoever worked from it is dead
@@ -98,17 +135,9 @@ def lead(
             f"{process.partition('.')[0]}); join it with `pruneas worker`, or wait for it"
         )
     try:
-        known = place.study in optuna.get_all_study_names(storage)
-        if known and fresh:
+        if fresh and place.study in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=place.study, storage=storage)
-        study = open_study(storage, place.study)
-        if PLAN not in study.user_attrs:  # a new one: what another of its name had, which was deleted, is not its
-            leases.clear(but=RUN)
-        study.set_user_attr(PLAN, dict(plan))
-        study.set_user_attr(OVER, False)
-        search.enqueue_anchors(study)
-        worker = Worker(search, study, leases, observer, worked, kept=kept, leads=True)
-        return worker.run(pool)
+        yield open_study(storage, place.study), leases
     finally:
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
             leases.release(RUN)
@@ -140,13 +169,14 @@ class Worker:
         leases: Leases,
         observer: Observer,
         worked: Callable[[int], None],
+        spared: Callable[[int], None] = lambda images: None,
         *,
         kept: Mapping[int, TrialRecord] | None = None,
         leads: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._search, self._study, self._leases = search, study, leases
-        self._observer, self._worked, self._clock = observer, worked, clock
+        self._observer, self._worked, self._spared, self._clock = observer, worked, spared, clock
         self._kept, self._leads = dict(kept or {}), leads
         self._done: dict[int, TrialRecord] = {}
         self._mine: dict[int, TrialRecord] = {}
@@ -246,11 +276,12 @@ class Worker:
                         loss=source.loss,
                         curve=source.curve,
                         notes=source.notes,
+                        extrapolation=source.extrapolation,
                     )
                 )
             else:
                 self._mine[trial.number] = record
-                return self._search.job(task_of(trial.number), record, self._slot(trial.number)), False
+                return self._search.job(task, trial, record, self._slot(trial.number)), False
             return None, True
         return None, False
 
@@ -281,12 +312,12 @@ class Worker:
             return False
         try:
             self._look()  # at what whoever asked before has left
-            half = [trial for trial in self._open if not self._search.is_described(trial)]
-            for trial in half:
-                self._search.ask_again(self._study, trial)
-            num_asked = len(self._trials) - self._num_waiting()
             attributes = self._study.user_attrs
             start, size = attributes.get(BATCH, (0, 0))
+            half = [trial for trial in self._open if not self._search.is_described(trial)]
+            for trial in half:
+                self._search.ask_again(self._study, trial, self._before(start))
+            num_asked = len(self._trials) - self._num_waiting()
             if num_asked >= start + size:
                 if (size := self._size_of_batch(num_asked, bool(attributes.get(JOINED)))) <= 0:
                     return bool(half)
@@ -297,10 +328,15 @@ class Worker:
                     return True  # asleep for so long that another has taken it up
                 if number in self._kept and number >= len(self._trials):
                     self._search.enqueue_known(self._study, self._kept[number])
-                self._search.ask(self._study, number)
+                self._search.ask(self._study, number, self._before(start))
             return True
         finally:
             self._leases.release(ASKING)
+
+    def _before(self, start: int) -> list[TrialRecord]:
+        """What was finished before the batch was asked for that begins with this number: of what is finished now, none
+        of the batch itself, so that whoever completes it has the same in sight."""
+        return [self._done[number] for number in sorted(self._done) if number < start]
 
     def _size_of_batch(self, num_asked: int, is_joined: bool) -> int:
         """How many trials to ask for now."""
@@ -343,11 +379,15 @@ class Worker:
             write_json(trial_path(self._search.folder, record.number), record.to_json())
             if record.number not in self._mine:
                 self._worked(record.images)
+            self._spared(self._search.images_spared(record))
         self._done[record.number] = record
         self._observer.trial(self._search.line(record))
 
     def _tell(self, record: TrialRecord) -> None:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another was faster
+            if record.extrapolation is not None:
+                trial = opened(self._study, self._trials[record.number])
+                trial.set_user_attr(STOPPED, asdict(record.extrapolation))
             if record.accuracy is None:
                 self._study.tell(record.number, state=TrialState.FAIL, skip_if_finished=True)
             else:

@@ -120,6 +120,7 @@ def fit(
     penalty: Callable[[nn.Module], Tensor] | None = None,
     after_step: Callable[[nn.Module], None] | None = None,
     after_epoch: Callable[[EpochRecord], None] | None = None,
+    is_enough: Callable[[Sequence[EpochRecord]], bool] | None = None,
     checkpoint: Path | None = None,
     compile: str = "auto",
 ) -> FitResult:
@@ -136,6 +137,8 @@ def fit(
         after_step: called after every step of the optimiser; may change weights. Of an epoch that begins anew it sees
             some steps twice.
         after_epoch: called with each finished epoch; what it raises ends the training.
+        is_enough: asked before each epoch but the first, with the finished ones; True ends the training there, as if it
+            had no more.
         checkpoint: a file that keeps the state at the end of each epoch. Where it holds this very training (recipe,
             seed, data, shapes), the training goes on from there and ends with the same numbers; `after_epoch` is
             called with the epochs it holds, too. Penalties and hooks with a state of their own cannot go on so.
@@ -182,7 +185,7 @@ def fit(
                     after_epoch(record)
         kept = steps.state.copied()  # what the next epoch begins with
         part = records[-1].part if records else None
-        while len(records) < recipe.epochs:
+        while len(records) < recipe.epochs and not (records and is_enough is not None and is_enough(records)):
             epoch_began = time.perf_counter()
             compiled = compile == "on" or (compile == "auto" and compiling.is_worth_it(records, recipe.epochs))
             failed = False
@@ -227,7 +230,7 @@ def fit(
     return FitResult(
         epochs=tuple(records),
         seconds=time.perf_counter() - began,
-        images=recipe.epochs * recipe.steps_per_epoch(len(data.train)) * size,
+        images=len(records) * recipe.steps_per_epoch(len(data.train)) * size,
         precision=precision,
         notes=(*notes, *_notes(records, size)),
     )
