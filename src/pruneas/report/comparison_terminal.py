@@ -56,10 +56,11 @@ def so_far(state: ComparisonState) -> RenderableType:
             "" if accuracy is None else percent(accuracy),
             f"{missing} missing" if missing else "all done",
         )
+    trainings: list[RenderableType] = ["", grid] if rows else []
     return Group(
         Panel(Text(state.headline, style="bold"), title="so far", title_align="left", border_style="yellow"),
         _pairs([*state.stages, *(("note", note) for note in notes)]),
-        *(["", grid] if rows else []),
+        *trainings,
         "",
         Text("Give its command again, and the comparison goes on where it was:"),
         Text(state.command, style="bold"),
