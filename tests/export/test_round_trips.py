@@ -36,6 +36,7 @@ TEN = {
     "torchvision:regnet_y_400mf": "3x64x64",
     "torchvision:convnext_tiny": "3x64x64",
 }
+TIMM = ("timm:resnet18", "timm:mobilenetv3_small_100", "timm:convnext_atto", "timm:efficientnet_lite0")
 SMALL, SIZE = "pruneas:resnet20(width=0.25)", "3x16x16"
 
 
@@ -185,6 +186,19 @@ def test_a_missing_extra_is_told_before_anything_is_made(small, tmp_path, monkey
     with pytest.raises(RunError, match=r"no_such_package is not installed: pip install 'pruneas\[onnx\]'"):
         export(small[0], ["json", "onnx"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["timm:test_resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in TIMM)],
+)
+def test_networks_of_timm_are_written_down_as_source(reference, tmp_path):
+    pytest.importorskip("timm")
+    architecture, weights = random_architecture(reference, "3x64x64", tmp_path)
+    paths = export(architecture, ["python"], tmp_path / "out", weights=weights)
+    assert [path.name for path in paths] == ["network.pt", "network.py"]
+    text = paths[1].read_text(encoding="utf-8")
+    assert "timm.create_model" not in text and "class " in text
 
 
 @pytest.mark.slow

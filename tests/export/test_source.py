@@ -114,9 +114,33 @@ def elsewhere(images: torch.Tensor) -> torch.Tensor:
     return images + 1
 
 
+class TakesLists(nn.Module):
+    """As the blocks of timm's selecsls42b: what it is given is a list, from the second one on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 3, 1))
+
+    def forward(self, images: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
+        given = images if isinstance(images, list) else [images]
+        return [self.conv(given[0])]
+
+
+class Numbered(nn.ModuleDict):
+    """As timm's mixed convolutions: modules by number, and a forward of its own."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([module(images) for module in self.values()], 1)
+
+
 @pytest.mark.parametrize(
     ("inner", "complaint"),
     [
+        (
+            nn.Sequential(TakesLists(), TakesLists()),
+            r"inner\.1 \(TakesLists\): its forward cannot be written down as source: TypeError: .*\. Export it as onnx",
+        ),
+        (Numbered({"0": nn.Conv2d(3, 3, 1)}), r"inner: '0' is no name that Python allows\. Export it as onnx or torch"),
         (
             ByValue(),
             r"--format python: inner \(ByValue\): its forward cannot be written down as source: .*torch-export",
@@ -131,7 +155,7 @@ def test_what_cannot_be_written_is_told_with_its_place(inner, complaint):
             self.inner = inner
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.inner(images) * 2
+            return self.inner(images)
 
     with pytest.raises(NetworkError, match=complaint):
         source(Outer(), IMAGE)

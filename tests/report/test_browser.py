@@ -15,6 +15,7 @@ from pruneas.report.comparison_page import comparison_page
 from pruneas.report.page import POLICY
 from pruneas.report.run_page import run_page
 from tests.report.comparisons import made_up_state, whole_comparison
+from tests.report.test_comparison_page import many_widths
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -127,6 +128,20 @@ def test_a_script_would_not_run(made_up_run, network, tmp_path):
     page = tmp_path / "report.html"
     page.write_text(run_page(made_up_run).replace("</body>", MEASURE + "</body>"), encoding="utf-8")
     assert '<pre id="found">' not in browse(page, proxy, tmp_path, "--dump-dom")
+
+
+def test_folded_figures_are_printed(network, tmp_path):
+    proxy, _ = network
+    found = whole_comparison()
+    pages = []
+    for name, record in {"few": found, "many": many_widths(found)}.items():
+        folder = tmp_path / name  # with a profile of its own: a browser that has just ended may still hold its
+        folder.mkdir()
+        page, paper = folder / "report.html", folder / "report.pdf"
+        page.write_text(comparison_page(made_up_state(record)), encoding="utf-8")
+        browse(page, proxy, folder, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
+        pages.append(len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes())))
+    assert pages[1] > pages[0]  # ten figures more
 
 
 def test_it_prints(text, network, tmp_path):

@@ -8,15 +8,16 @@ import re
 import pytest
 from rich.console import Console
 
-from pruneas.report.comparison import ComparisonRecord
-from pruneas.report.comparison_terminal import table
+from pruneas.report.comparison import SHOWN, ComparisonRecord, ComputeRecord
+from pruneas.report.comparison_state import ProgressRecord, RowTrainings
+from pruneas.report.comparison_terminal import so_far, table
 from tests.benchmarks.tables import comparison_table
-from tests.report.comparisons import made_up_comparison, row
+from tests.report.comparisons import around, made_up_comparison, made_up_state, many_rows, row
 
 
-def printed(record, width=80):
+def printed(shown, width=80):
     console = Console(file=io.StringIO(), width=width, _environ={"TERM": "dumb"})
-    console.print(table(record))
+    console.print(table(shown) if isinstance(shown, ComparisonRecord) else shown)
     return console.file.getvalue()
 
 
@@ -70,6 +71,31 @@ def test_the_terminal_shows_every_row_with_what_it_shows_in_eighty_columns():
         assert words in text, text
 
 
+def test_no_word_of_a_verdict_is_cut_whatever_the_names_and_numbers_are():
+    """As "uniform-sparsity (masks)" and intervals of two digits cut them once."""
+    names = ("uniform-sparsity", "guided-sparsity", "a-method-of-a-third-party", "l1")
+    given = [*many_rows(), *(row(name, "fine-tuned", around(0.7, spread=0.04), masked=True) for name in names[1:])]
+    record = made_up_comparison(given)
+    spent = ComputeRecord(images=1.2e7, flops=1.23e15, seconds=12_000)
+    for word, shown in SHOWN.items():
+        contrasts = tuple(
+            dataclasses.replace(each, difference=-0.1234, interval=(-0.2345, -0.1111), word=word)
+            for each in record.contrasts
+        )
+        rows = tuple(
+            dataclasses.replace(each, own=spent, before=spent, epochs=(100,) * (len(each.epochs) - 1) + (115,))
+            for each in record.rows
+        )
+        text = printed(dataclasses.replace(record, rows=rows, contrasts=contrasts))
+        assert all(len(line) <= 80 for line in text.splitlines())
+        numbers = [line for line in text.splitlines() if "-12.34 (-23.45, -11.11)" in line]
+        assert len(numbers) == len(contrasts)
+        assert all(line.rstrip().endswith(f"-11.11)  {shown}") for line in numbers)
+        words = " ".join(text.split())
+        assert "uniform-sparsity" in words and "guided-sparsity" in words  # folded between words where that is enough
+        assert words.count("100-115 12.0 M 1230 T 3 h 20 min 1230 T 3 h 20 min") == len(rows)
+
+
 def test_the_readmes_table_has_a_line_for_every_row():
     record = made_up_comparison()
     lines = comparison_table(record).splitlines()
@@ -79,6 +105,39 @@ def test_the_readmes_table_has_a_line_for_every_row():
         lines
     )
     assert any(line.startswith("- l1 at 0.5, scratch-b: better than l1 at 0.5, fine-tuned") for line in lines)
+
+
+def test_of_an_unfinished_one_the_terminal_shows_what_is_done_what_is_missing_and_how_to_go_on():
+    rows = (
+        RowTrainings(key="unpruned", trainings=(("a",), ("b",))),
+        RowTrainings(key="a-long-method-name (masks) at params=2.5M, fine-tuned", trainings=(("c", "d"), ("e", "f"))),
+        RowTrainings(key="l1 at 0.5, ticket", trainings=(("g",), ("h",))),
+    )
+    progress = ProgressRecord(asked={}, rows=rows, notes=("a [bracketed] note",), failure=None)
+    state = made_up_state(
+        None,
+        progress,
+        accuracies={"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8, "of another command": 0.1},
+        num_bases=2,
+        left_out={"slimming": "no batch norm"},
+    )
+    text = printed(so_far(state))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    words = " ".join(text.split())
+    for told in (
+        "Not finished, so there is no verdict: 4 of 8 trainings are done.",
+        "base networks 2 trained",
+        "generator slimming left out: no batch norm",
+        "note a [bracketed] note",
+        "unpruned 2 of 2 55.00 all done",
+        "1 of 2 80.00 2 missing",  # the best rate of the seed that is there
+        "l1 at 0.5, ticket 0 of 2 2 missing",
+        "goes on where it was: pruneas compare --budget 0.5",
+    ):
+        assert told in words, told
+    failed = dataclasses.replace(progress, rows=(), failure="a disk was full")
+    assert "Failed: a disk was full." in printed(so_far(made_up_state(None, failed)))
+    assert "0 trainings are done" in printed(so_far(made_up_state(None, None)))
 
 
 def test_one_row_alone_is_shown_too():

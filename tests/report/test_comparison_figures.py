@@ -28,7 +28,8 @@ def every_figure(record):
         for quantity in ("flops", "params")
     ]
     shown += [figures.compute(record, group) for group in groups]
-    return [*shown, *figures.widths(record), *figures.keep_maps(record), *figures.weights(record)]
+    best, rest = figures.widths(record)
+    return [*shown, *best, *rest, *figures.keep_maps(record), *figures.weights(record)]
 
 
 def test_every_mark_of_every_figure_is_drawn(record):
@@ -103,7 +104,8 @@ def test_compute_is_the_arms_own_on_top_of_what_came_before(record):
 
 
 def test_widths_have_the_spread_over_base_networks(record):
-    at_half, at_less = figures.widths(record)
+    (at_half, at_less), rest = figures.widths(record)
+    assert rest == []
     assert (at_half.title, at_less.title) == ("Widths of l1 at 0.5", "Widths of l1 at 0.3")
     first = at_half.rows[0]
     assert first.text == "9.6 ± 1.5 of 16"
@@ -114,14 +116,27 @@ def test_widths_have_the_spread_over_base_networks(record):
 
 def test_widths_of_one_base_network_have_no_spread(record):
     once = tuple(dataclasses.replace(each, bases=1, std=None) for each in record.widths)
-    figure, _ = figures.widths(dataclasses.replace(record, widths=once))
+    (figure, _), _ = figures.widths(dataclasses.replace(record, widths=once))
     assert figure.rows[0].low is None and figure.rows[0].text == "9.6 of 16"
     assert figure.caption.endswith("From one base network.")
 
 
+def test_the_widths_of_the_most_accurate_architecture_of_every_budget_come_first(record):
+    names = ("random", "guided", "l1", "uniform")
+    given = tuple(dataclasses.replace(each, name=name) for each in record.widths[::2] for name in names)
+    rows = [each for each in record.rows if each.name != "random"]
+    rows += [dataclasses.replace(each, test_accuracies=(0.99,) * 3) for each in record.rows if each.name == "random"]
+    best, rest = figures.widths(dataclasses.replace(record, widths=given, rows=tuple(rows)))
+    assert [each.title for each in best] == ["Widths of l1 at 0.5", "Widths of l1 at 0.3"]  # 93 %, guided has 91 %
+    titles = [f"Widths of {name} at {budget}" for budget in ("0.5", "0.3") for name in ("random", "guided")]
+    assert [each.title for each in rest] == titles
+    assert all(len(row.ticks) == 1 for each in [*best, *rest] for row in each.rows)  # uniform scaling's
+
+
 def test_uniform_alone_has_its_widths_shown(record):
     alone = tuple(each for each in record.widths if each.name == "uniform")
-    assert [figure.title for figure in figures.widths(dataclasses.replace(record, widths=alone))] == [
+    best, rest = figures.widths(dataclasses.replace(record, widths=alone))
+    assert rest == [] and [figure.title for figure in best] == [
         "Widths of uniform at 0.5",
         "Widths of uniform at 0.3",
     ]
@@ -129,7 +144,7 @@ def test_uniform_alone_has_its_widths_shown(record):
 
 def test_groups_that_not_all_architectures_have_are_left_out(record):
     fewer = tuple(dataclasses.replace(each, mean={"features.3": 8.0}, std=None) for each in record.widths)
-    figure, _ = figures.widths(dataclasses.replace(record, widths=fewer))
+    (figure, _), _ = figures.widths(dataclasses.replace(record, widths=fewer))
     assert [each.label for each in figure.rows] == ["features.3"]
 
 

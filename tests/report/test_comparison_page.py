@@ -146,6 +146,24 @@ def test_one_budget_and_no_masks_is_a_report():
     assert not any("masks" in title for title in page.figures)
 
 
+def many_widths(found):
+    """The same with the widths of six generators at every budget."""
+    names = ("l1", *(f"generator {number}" for number in range(5)), "uniform")
+    return dataclasses.replace(
+        found, widths=tuple(dataclasses.replace(each, name=name) for each in found.widths[::2] for name in names)
+    )
+
+
+def test_of_many_widths_those_of_the_best_are_shown_and_the_others_folded_but_printed(record):
+    text = comparison_page(made_up_state(many_widths(record)))
+    section = text.partition("<h2>Widths over base networks</h2>")[2].partition("</section>")[0]
+    shown, _, folded = section.partition('<details class="printed"><summary>The widths of 10 less accurate')
+    assert re.findall("<h3>(Widths of .*?)</h3>", shown) == ["Widths of l1 at 0.5", "Widths of l1 at 0.3"]
+    assert len(re.findall("<h3>Widths of generator", folded)) == 10 and "Widths of l1" not in folded
+    assert "details:not([open], .printed) { display: none; }" in text.partition("@media print")[2]
+    assert '<details class="printed">' not in comparison_page(made_up_state(record))  # a handful is not folded
+
+
 def test_the_base_network_alone_is_a_report():
     found = whole_comparison([row("base", "unpruned", around(0.95), key="unpruned")])
     found = dataclasses.replace(found, widths=(), keep_maps=(), weights=())

@@ -88,6 +88,17 @@ def test_nothing_is_fetched_and_nothing_runs(made_up_run):
     assert len(text) < 200_000
 
 
+def test_a_comparison_of_the_run_is_linked_by_its_place_and_told_on_paper(made_up_run):
+    text = run_page(made_up_run, comparison="../a run/comparison/report.html")
+    page = Page(text)
+    assert "by the paper's arms: ../a run/comparison/report.html" in page.words
+    assert '<a href="../a%20run/comparison/report.html">' in text and page.tags.count("a") == 1
+    assert "a { text-decoration: none; }" in text.partition("@media print")[2]
+    strange = run_page(made_up_run, comparison='javascript:alert("1")/report.html')
+    assert 'href="javascript%3Aalert%28%221%22%29/report.html"' in strange
+    assert "a" not in Page(run_page(made_up_run)).tags
+
+
 def test_the_verdict_comes_first_then_the_numbers(made_up_run):
     words = Page(run_page(made_up_run)).words
     body = words[words.index("}", words.rindex("print-color")) :]

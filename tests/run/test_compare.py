@@ -144,17 +144,31 @@ def test_without_its_result_it_has_a_page_that_says_so(compared, tmp_path):
     num = compared.record.num_trainings
     assert f"Not finished, so there is no verdict: {num} of {num} trainings are done." in page.words
     assert page.figures == {}
+    told = CliRunner().invoke(app, ["report", str(folder)])
+    assert told.exit_code == 0 and told.stdout.rstrip().endswith(f"comparison: {folder}")
+    assert f"{num} of {num} trainings are done." in told.stdout and "goes on where it was:" in told.stdout
+    assert all(f"{row.key} " in told.stdout for row in compared.record.rows)
     for path in list((folder / "trainings").glob("*.json"))[:2]:
         path.unlink()
     (folder / "progress.json").unlink()  # as in comparisons of earlier versions
     assert f"no verdict: {num - 2} trainings are done." in Page(write_report(folder).read_text()).words
     with pytest.raises(RunError, match="holds no finished comparison"):
         load_comparison(folder)
+    assert CliRunner().invoke(app, ["report", str(folder), "--json"]).exit_code != 0  # there are no values yet
     (folder / "progress.json").write_text("{}")
     with pytest.raises(
         RunError, match=r"progress\.json: is not what a comparison keeps there \(ValueError: progress: as"
     ):
         write_report(folder)
+
+
+def test_the_terminal_tells_the_result_of_an_earlier_command_from_what_was_asked_last(compared, tmp_path):
+    folder = shutil.copytree(compared.folder, tmp_path / "copy")
+    progress = json.loads((folder / "progress.json").read_text())
+    (folder / "progress.json").write_text(json.dumps({**progress, "asked": {**progress["asked"], "seeds": "9"}}))
+    told = CliRunner().invoke(app, ["report", str(folder)]).stdout
+    assert "Not finished" in told and told.index("Not finished") < told.index("The result of an earlier command:")
+    assert "accuracy, %" in told.partition("The result of an earlier command:")[2]
 
 
 def test_one_that_failed_has_a_page_that_says_why(tmp_path):
@@ -214,6 +228,7 @@ def test_a_run_is_compared_without_training_anything_again(finished, tmp_path):
     assert winner.before.images > sum(row.own.images for row in found.rows) / len(found.rows)  # the whole search
     assert found.bases == "once" and any("all seeds share one base network" in note for note in found.notes)
     assert pruneas.load(copy.folder).record == result
+    assert '<a href="comparison/report.html">' in (copy.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_compared_is_refused_at_once(tmp_path):

@@ -93,6 +93,16 @@ def test_the_command_writes_the_page_and_prints_where(finished, tmp_path):
         assert CliRunner().invoke(app, ["report", str(finished.folder), *flags]).exit_code == 2
 
 
+def test_the_page_links_to_a_comparison_in_its_folder_from_wherever_it_is_written(finished, tmp_path):
+    run = finished.copied(tmp_path).folder
+    assert "<a href" not in write_report(run).read_text(encoding="utf-8")
+    (run / "comparison").mkdir()
+    (run / "comparison" / "report.html").write_text("", encoding="utf-8")
+    assert '<a href="comparison/report.html">' in write_report(run).read_text(encoding="utf-8")
+    elsewhere = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<a href="copy/run/comparison/report.html">' in elsewhere
+
+
 def test_the_study_gets_the_verdict_and_the_figures_once(finished, tmp_path):
     run = finished.copied(tmp_path).folder
     assert note_study(run)

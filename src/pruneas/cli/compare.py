@@ -28,6 +28,7 @@ from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
 
 if TYPE_CHECKING:
+    from pruneas.report.comparison_state import ComparisonState
     from pruneas.run.compare import ComparisonResult
 
 
@@ -151,6 +152,20 @@ def print_comparison(result: "ComparisonResult", *, as_json: bool) -> None:
     Console(highlight=False).print(table(result.record))
     page = result.folder / "report.html"
     typer.echo("\n" + (f"page: {page}\n" if page.exists() else "") + f"comparison: {result.folder}")
+
+
+def print_state(state: "ComparisonState") -> None:
+    """On stdout how far a comparison is that is not finished, with what an earlier command of it has found."""
+    from rich.console import Console
+
+    from pruneas.report.comparison_terminal import so_far, table
+
+    console = Console(highlight=False)
+    console.print(so_far(state))
+    if state.result is not None:
+        console.print("\nThe result of an earlier command:", style="bold")
+        console.print(table(state.result))
+    typer.echo(f"\ncomparison: {state.folder}")
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:

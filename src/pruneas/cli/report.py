@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from pruneas.cli.compare import print_comparison
+from pruneas.cli.compare import print_comparison, print_state
 from pruneas.cli.search import print_front, print_result
 
 
 def report(
     run: Annotated[
-        Path, typer.Argument(help="The folder of a run or a comparison: a finished one, with --html also another.")
+        Path,
+        typer.Argument(
+            help="The folder of a run or a comparison. Of a run that is not finished there is a page alone."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="Write a page with all figures, and print its path.")] = False,
@@ -19,7 +22,10 @@ def report(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of --html. \\[report.html in the folder]")
     ] = None,
 ) -> None:
-    """Print the result of a finished run or comparison again, or of searches at several budgets, or write its page."""
+    """Print the result of a finished run or comparison again, or of searches at several budgets, or write its page.
+
+    Of a comparison that is not finished it is said how far it is.
+    """
     if as_html and as_json:
         raise typer.BadParameter("give one of --html and --json")
     if out is not None and not as_html:
@@ -31,14 +37,18 @@ def report(
         return
     from pruneas.run import load
     from pruneas.run.compare import load_comparison
-    from pruneas.run.comparison_state import is_comparison
+    from pruneas.run.comparison_state import is_comparison, read_state
     from pruneas.run.sweep import is_sweep, load_sweep
 
     if is_sweep(run):
         print_front(load_sweep(run), as_json=as_json)
         return
     if is_comparison(run):
-        print_comparison(load_comparison(run), as_json=as_json)
+        state = None if as_json else read_state(run)
+        if state is None or state.is_finished:
+            print_comparison(load_comparison(run), as_json=as_json)
+        else:
+            print_state(state)
         return
     result = load(run)
     print_result(result.record, result.folder, as_json=as_json)

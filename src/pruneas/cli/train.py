@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,11 @@ from pruneas.cli.options import (
 )
 from pruneas.cli.search import check_paths, view
 from pruneas.config import Space
+from pruneas.report.numbers import count, share
+from pruneas.run.sources import mask_files
+
+if TYPE_CHECKING:
+    from pruneas.run.train import TrainResult
 
 
 def train(
@@ -57,11 +62,13 @@ def train(
 ) -> None:
     """Train an architecture from scratch, and say how well it does on the test images.
 
-    The same command goes on with an interrupted training; more seeds add to those that are there. With several GPUs,
-    `torchrun --nproc-per-node 4 -m -- pruneas train ...` spreads each training over them.
+    The same command goes on with an interrupted training; more seeds add to those that are there. The masks of a masked
+    architecture, in the .mask.safetensors beside its file, are held all along. With several GPUs, `torchrun
+    --nproc-per-node 4 -m -- pruneas train ...` spreads each training over them.
     """
     wanted = Architecture.load(architecture, trust=trust or ())
     wanted.check_trust()
+    masks = None if wanted.mask is None else mask_files([architecture])[wanted.mask]
     given: dict[str, Any] = {
         "data.source": data,
         "recipe.epochs": epochs,
@@ -83,6 +90,7 @@ def train(
         result = run_train(
             chosen,
             wanted,
+            masks=masks,
             arm=arm,
             cap=cap,
             num_seeds=seeds,
@@ -98,5 +106,17 @@ def train(
     each = " ".join(f"{100 * accuracy:.2f}" for accuracy in result.accuracies)
     typer.echo(
         f"{result.arm}, {result.epochs} epochs: test accuracy {100 * result.mean:.2f}{spread} % ({each}; "
-        f"{len(result.accuracies)} seed{'s' * (len(result.accuracies) > 1)})\nweights: {result.weights}"
+        f"{len(result.accuracies)} seed{'s' * (len(result.accuracies) > 1)})\n{_cost(result)}\n"
+        f"weights: {result.weights}"
+    )
+
+
+def _cost(result: "TrainResult") -> str:
+    """What the network costs, and apart from it what masks leave of that."""
+    if result.masked_flops is None or result.masked_params is None:
+        return f"cost: {count(result.flops)} FLOPs, {count(result.params)} params"
+    return (
+        f"masked cost: {count(result.masked_flops)} FLOPs ({share(result.masked_flops / result.flops)} of the "
+        f"network's), {count(result.masked_params)} params ({share(result.masked_params / result.params)}): what the "
+        "masks leave, not to be ranked with that of widths, because dense hardware computes the zeros, too"
     )

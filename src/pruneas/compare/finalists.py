@@ -29,18 +29,21 @@ from pruneas.training import DataSource, Job, Leader, Pool, Recipe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrant:
     """An architecture that is trained in full. `origin` is a generator's name, 'search' or 'base'; `removed` are the
-    blocks whose branches are taken out, `selections` what channel selections take in place of the first channels."""
+    blocks whose branches are taken out, `selections` what channel selections take in place of the first channels,
+    `masks` a file of masks that are held while it is trained."""
 
     name: str
     origin: str
     widths: Mapping[str, int]
     removed: tuple[str, ...] = ()
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    masks: Path | None = None
 
     @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that name this architecture."""
-        parts = [dict(self.widths), *(part for part in (self.removed, dict(self.selections)) if part)]
+        masks = None if self.masks is None else hashlib.sha256(self.masks.read_bytes()).hexdigest()
+        parts = [dict(self.widths), *(part for part in (self.removed, dict(self.selections), masks) if part)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -119,6 +122,7 @@ class Stage:
                     widths=entrant.widths,
                     removed=entrant.removed,
                     selections=entrant.selections,
+                    masks=entrant.masks,
                     flops=int(model.flops(widths)),
                     params=int(model.params(widths)),
                     data=self.data,

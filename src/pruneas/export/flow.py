@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.fx.node import map_arg
 
 from pruneas.errors import NetworkError
-from pruneas.export.names import Names, literal
+from pruneas.export.names import ELSE, Names, literal
 
 CONCRETE = ("ndim", "dtype", "layout", "is_cuda", "is_quantized", "is_nested", "is_sparse", "is_mkldnn")
 INFIX = {
@@ -166,7 +166,9 @@ class _Tracer(fx.Tracer):
         if issubclass(type(a), fx.Proxy):  # before anybody asks whether it is a tensor
             return a.node
         if type(a) is torch.Tensor and not any(a is buffer for buffer in self.root.buffers()):
-            raise NetworkError(f"{self.place}: its forward uses a tensor that is no parameter, buffer or input of it")
+            raise NetworkError(
+                f"{self.place}: its forward uses a tensor that is no parameter, buffer or input of it. {ELSE}"
+            )
         return super().create_arg(a)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
@@ -201,7 +203,7 @@ def _followed(
     except Exception as error:
         raise Unfollowed(
             f"{place}: its forward cannot be written down as source: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}. Export it as onnx or torch-export",
+            f"{(str(error).splitlines() or [''])[0].rstrip(' .,:')}. {ELSE}",
             tracer.inside,
         ) from error
     finally:

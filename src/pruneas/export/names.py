@@ -16,6 +16,8 @@ from pruneas.errors import NetworkError
 
 PACKAGES = ("torch", "torchvision", "timm")
 """What exported source may import."""
+ELSE = "Export it as onnx or torch-export"
+"""What to do with a network that cannot be written down as source."""
 SPACES = {"F": functional, "torch": torch, "math": math, "operator": operator, "torch.linalg": torch.linalg}
 IMPORTS = {
     "F": "from torch.nn import functional as F",
@@ -52,7 +54,7 @@ class Names:
             return name
         raise NetworkError(
             f"{place}: its forward calls {module}.{name}, which is not of {', '.join(PACKAGES)}: it cannot be written "
-            "down as source of its own. Export it as onnx or torch-export"
+            f"down as source of its own. {ELSE}"
         )
 
     def attribute(self, root: nn.Module, path: str) -> str:
@@ -88,4 +90,6 @@ def literal(value: Any, place: str) -> str:
         return str(value)
     if isinstance(value, torch.device):
         return repr(str(value))
-    raise NetworkError(f"{place}: its forward uses a {type(value).__name__}, which cannot be written down as source")
+    raise NetworkError(
+        f"{place}: its forward uses a {type(value).__name__}, which cannot be written down as source. {ELSE}"
+    )

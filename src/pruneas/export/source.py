@@ -21,7 +21,7 @@ from torch import nn
 from pruneas.architecture import Inputs
 from pruneas.errors import NetworkError
 from pruneas.export.flow import Flow, Unfollowed, flow
-from pruneas.export.names import Names, literal
+from pruneas.export.names import ELSE, Names, literal
 from pruneas.networks import examples
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -74,7 +74,9 @@ def source(network: nn.Module, inputs: Inputs) -> Source:
             layers[path] = found
     shared = len(list(network.parameters())) < len(list(network.named_parameters(remove_duplicate=False)))
     if shared:
-        raise NetworkError("--format python: parameters that stand in several places cannot be written down as source")
+        raise NetworkError(
+            f"--format python: parameters that stand in several places cannot be written down as source. {ELSE}"
+        )
     forwards: dict[str, Flow] = {}
     with torch.no_grad():
         given = tuple(tensor.to("meta") for tensor in examples(inputs, batch=2))
@@ -146,10 +148,17 @@ def _follow(
             if error.inner is not None:  # that is where it is: this tells it with its place
                 name, inner, keywords = error.inner
                 where = f"{path}.{name}".strip(".")
-                _follow(module.get_submodule(name), where, inner, keywords, names, layers, forwards)
+                try:
+                    _follow(module.get_submodule(name), where, inner, keywords, names, layers, forwards)
+                except NetworkError:
+                    raise
+                except Exception as failure:  # it was given what it cannot take: the fault is out here
+                    raise error from failure
             raise
         if path in forwards and forwards[path].lines != found.lines:
-            raise NetworkError(f"{place}: it is called in several ways, which cannot be written down as one class")
+            raise NetworkError(
+                f"{place}: it is called in several ways, which cannot be written down as one class. {ELSE}"
+            )
         forwards[path] = found
         for name, inner, keywords in found.calls:
             _follow(module.get_submodule(name), f"{path}.{name}".strip("."), inner, keywords, names, layers, forwards)
@@ -221,7 +230,7 @@ class _Classes:
             custom.lines.append((_target(name), self._expression(child, f"{path}.{name}".strip("."), name)))
         for target, _ in custom.lines:
             if target.startswith("!"):
-                raise NetworkError(f"--format python: {path}: {target[1:]!r} is no name that Python allows")
+                raise NetworkError(f"--format python: {path}: {target[1:]!r} is no name that Python allows. {ELSE}")
         return custom
 
     def _expression(self, module: nn.Module, path: str, hint: str = "") -> Expression:

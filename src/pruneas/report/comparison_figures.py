@@ -198,20 +198,28 @@ def compute(record: ComparisonRecord, group: Group) -> Rows:
 # What they look like ------------------------------------------------------------------------------------------------
 
 
-def widths(record: ComparisonRecord) -> list[Rows]:
-    """Mean and spread of each architecture's widths over base networks [Liu2019, table 7], beside uniform scaling's.
+def widths(record: ComparisonRecord) -> tuple[list[Rows], list[Rows]]:
+    """Mean and spread of each architecture's widths over base networks [Liu2019, table 7], beside uniform scaling's: of
+    the most accurate architecture at every budget, and of the others.
 
     Uniform scaling has a figure of its own where there is nothing else at its budget.
     """
     how = styles(record)
-    figures = []
+    best, rest = [], []
     for budget in dict.fromkeys(each.budget for each in record.widths):
         mine = [each for each in record.widths if each.budget == budget]
         uniform = [each for each in mine if each.name == "uniform"]
         others = [each for each in mine if each.name != "uniform"]
-        figures += [_widths(record, each, uniform, how) for each in others]
-        figures += [_widths(record, each, [], how) for each in uniform if not others]
-    return figures
+        first = max(others or uniform, key=lambda each: _accuracy(record, each))
+        best.append(_widths(record, first, uniform if others else [], how))
+        rest += [_widths(record, each, uniform, how) for each in others if each is not first]
+    return best, rest
+
+
+def _accuracy(record: ComparisonRecord, each: WidthsRecord) -> tuple[bool, float]:
+    """That of an architecture's best arm. Random widths come last: their mean is no architecture that was trained."""
+    rows = [row for row in rows_of(record, (each.budget, False)) if row.name == each.name]
+    return (each.name != "random", max((row.mean for row in rows), default=0.0))
 
 
 def _widths(

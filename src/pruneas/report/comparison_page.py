@@ -18,7 +18,7 @@ from pruneas.report.comparison_state import ComparisonState
 from pruneas.report.figures import Figure
 from pruneas.report.markup import Markup, tag
 from pruneas.report.numbers import count, duration, limits, percent, share, with_interval, with_spread
-from pruneas.report.page import code, facts, figures, listing, page, paragraph, section, table, tiles, unbroken
+from pruneas.report.page import code, facts, figures, folded, listing, page, paragraph, section, table, tiles, unbroken
 
 COUNTED: Mapping[Word, str] = {
     "better": "{} better",
@@ -27,6 +27,9 @@ COUNTED: Mapping[Word, str] = {
     "the same": "the very same trainings in {}",
     "cannot be told": "{} cannot be told",
 }
+
+UNFOLDED = 4
+"""So many figures of widths are shown at once; of more only that of the best architecture at every budget."""
 
 
 def comparison_page(state: ComparisonState) -> str:
@@ -54,22 +57,12 @@ def headline(state: ComparisonState) -> str:
     """The sentence at the top."""
     if state.result is None or not state.is_finished:
         before = "" if state.result is None else " What follows is the result of an earlier command."
-        return f"{_unfinished(state)}{before}"
+        return f"{state.headline}{before}"
     words = [each.word for each in state.result.contrasts if each.question == "to uniform"]
     if not words:
         return "Nothing was held against uniform scaling."
     told = ", ".join(text.format(number) for word, text in COUNTED.items() if (number := words.count(word)))
     return f"Of {len(words)} rows held against uniform scaling: {told}."
-
-
-def _unfinished(state: ComparisonState) -> str:
-    """How far the last command has come."""
-    if state.progress is not None and state.progress.failure is not None:
-        return f"Failed: {state.progress.failure.rstrip('.')}."
-    told = f"{len(state.accuracies)} trainings are done"  # of how many, is not known before the architectures are
-    if asked := state.asked_trainings:
-        told = f"{state.num_done} of {len(asked)} trainings are done"
-    return f"Not finished, so there is no verdict: {told}."
 
 
 # The result ---------------------------------------------------------------------------------------------------------
@@ -218,8 +211,13 @@ def _compute(record: ComparisonRecord) -> Markup:
 
 
 def _architectures(record: ComparisonRecord) -> Iterator[Markup]:
-    if shown := draw.widths(record):
-        yield section("Widths over base networks", figures(*shown))
+    best, rest = draw.widths(record)
+    if best or rest:
+        if len(best) + len(rest) <= UNFOLDED:
+            best, rest = [*best, *rest], []
+        told = f"The widths of {len(rest)} less accurate architectures"
+        others = [folded(told, figures(*rest), is_printed=True)] if rest else []
+        yield section("Widths over base networks", figures(*best), *others)
     if maps := draw.keep_maps(record):
         yield section("What masks keep", figures(*maps))
     if distributions := draw.weights(record):
@@ -231,12 +229,6 @@ def _architectures(record: ComparisonRecord) -> Iterator[Markup]:
 
 def _so_far(state: ComparisonState) -> Markup:
     progress = state.progress
-    pairs = [
-        ("base networks", f"{state.num_bases} trained"),
-        ("generators", f"{state.num_generated} architectures given"),
-        *([("trainings", f"{state.num_done} of {len(state.asked_trainings)} done")] if state.asked_trainings else []),
-        *((f"generator {name}", f"left out: {failure}") for name, failure in state.left_out.items()),
-    ]
     rows = [] if progress is None else [
         (
             row.key,
@@ -249,7 +241,7 @@ def _so_far(state: ComparisonState) -> Markup:
     notes = () if progress is None else progress.notes
     return section(
         "So far",
-        facts(pairs),
+        facts(state.stages),
         *([table(columns, rows)] if rows else []),
         *([tag("h3", "Notes"), listing(notes)] if notes else []),
     )

@@ -83,9 +83,34 @@ class ComparisonState:
         """How many of them are done."""
         return len(self.asked_trainings & self.accuracies.keys())
 
+    @property
+    def headline(self) -> str:
+        """How far the last command has come, of one that is not finished."""
+        if self.progress is not None and self.progress.failure is not None:
+            return f"Failed: {self.progress.failure.rstrip('.')}."
+        told = f"{len(self.accuracies)} trainings are done"  # of how many, is not known before the architectures are
+        if asked := self.asked_trainings:
+            told = f"{self.num_done} of {len(asked)} trainings are done"
+        return f"Not finished, so there is no verdict: {told}."
+
+    @property
+    def stages(self) -> list[tuple[str, str]]:
+        """What there is of each stage, and what was left out."""
+        asked = self.asked_trainings
+        return [
+            ("base networks", f"{self.num_bases} trained"),
+            ("generators", f"{self.num_generated} architectures given"),
+            *([("trainings", f"{self.num_done} of {len(asked)} done")] if asked else []),
+            *((f"generator {name}", f"left out: {failure}") for name, failure in self.left_out.items()),
+        ]
+
     def num_seeds_done(self, row: RowTrainings) -> int:
         """The seeds of which there is a training at least."""
         return sum(any(identity in self.accuracies for identity in seed) for seed in row.trainings)
+
+    def num_missing(self, row: RowTrainings) -> int:
+        """The trainings that are still to be done, of fine-tuning those of all rates."""
+        return len({identity for seed in row.trainings for identity in seed} - self.accuracies.keys())
 
     def accuracy(self, row: RowTrainings) -> float | None:
         """The mean validation accuracy of a row's seeds so far, of fine-tuning that of the best rate."""

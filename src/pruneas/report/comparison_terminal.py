@@ -1,11 +1,12 @@
-"""The result of a comparison in a terminal: verdict, a table for each budget, the other questions, cost and compute.
+"""A comparison in a terminal: verdict, a table for each budget, the other questions, cost and compute; of one that is
+not finished, how far it is.
 
 Eighty columns are enough, and nothing is said by colour alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pruneas.report.comparison import SHOWN, ComparisonRecord, ContrastRecord
+from pruneas.report.comparison_state import ComparisonState
 from pruneas.report.numbers import count, duration, percent, share, with_interval, with_spread
 
 
@@ -21,7 +23,8 @@ def table(record: ComparisonRecord) -> RenderableType:
     verdict = Text("\n".join(record.verdict) or "Nothing was compared: there is one row alone.", style="bold")
     return Group(
         Panel(verdict, title="result", title_align="left", border_style="green"),
-        *_rows(record),
+        _rows(record),
+        "",
         _caption(record),
         "",
         *_questions(record),
@@ -40,8 +43,43 @@ def table(record: ComparisonRecord) -> RenderableType:
     )
 
 
-def _grid(*columns: str, words: int, least: int = 0) -> Table:
-    """A plain table; the first `words` columns hold words, the others numbers. `least`: width of the first one."""
+def so_far(state: ComparisonState) -> RenderableType:
+    """How far one that is not finished has come, and how to go on with it."""
+    rows = () if state.progress is None else state.progress.rows
+    notes = () if state.progress is None else state.progress.notes
+    grid = _grid("row", "seeds", "validation, %", "trainings", words=1)
+    for row in rows:
+        accuracy, missing = state.accuracy(row), state.num_missing(row)
+        grid.add_row(
+            Text(row.key),
+            f"{state.num_seeds_done(row)} of {len(row.trainings)}",
+            "" if accuracy is None else percent(accuracy),
+            f"{missing} missing" if missing else "all done",
+        )
+    trainings: list[RenderableType] = ["", grid] if rows else []
+    return Group(
+        Panel(Text(state.headline, style="bold"), title="so far", title_align="left", border_style="yellow"),
+        _pairs([*state.stages, *(("note", note) for note in notes)]),
+        *trainings,
+        "",
+        Text("Give its command again, and the comparison goes on where it was:"),
+        Text(state.command, style="bold"),
+    )
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Names and what belongs to them, as Text: brackets are not markup."""
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="bold", overflow="fold")
+    rows.add_column(overflow="fold")
+    for name, text in pairs:
+        rows.add_row(Text(name), Text(text))
+    return rows
+
+
+def _grid(*columns: str, words: int) -> Table:
+    """A plain table; the first `words` columns hold words, the others numbers. Where room is short, only what is in the
+    first one is folded."""
     result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
         result.add_column(
@@ -49,7 +87,6 @@ def _grid(*columns: str, words: int, least: int = 0) -> Table:
             justify="left" if index < words else "right",
             no_wrap=index > 0,
             overflow="fold",
-            min_width=0 if index else least,
         )
     return result
 
@@ -58,13 +95,15 @@ def _numbers(contrast: ContrastRecord | None) -> str:
     return "" if contrast is None else with_interval(contrast.difference, contrast.interval)
 
 
-def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
-    """A table for each budget, the unpruned network's first."""
-    longest = max(len(row.label) for row in record.rows)
-    for budget in dict.fromkeys(row.budget for row in record.rows):
-        grid = _grid(
-            "" if budget is None else f"{budget}", "arm", "accuracy, %", "vs uniform", "", words=5, least=longest
-        )
+def _rows(record: ComparisonRecord) -> Table:
+    """The rows of each budget below one another, the unpruned network's first."""
+    columns = ("arm", "accuracy, %", "vs uniform", "")
+    budgets = list(dict.fromkeys(row.budget for row in record.rows))
+    grid = _grid(budgets[0] or "", *columns, words=5)
+    for budget in budgets:
+        if budget != budgets[0]:
+            grid.add_row()
+            grid.add_row(budget, *columns, style="bold")
         for row in record.rows:
             if row.budget != budget:
                 continue
@@ -72,8 +111,7 @@ def _rows(record: ComparisonRecord) -> Iterator[RenderableType]:
             shown = "" if contrast is None else SHOWN[contrast.word]
             cells = [row.arm, with_spread(row.mean, row.std), _numbers(contrast), shown]
             grid.add_row(Text(row.label), *cells, style="bold" if shown in ("better", "worse") else "")
-        yield grid
-        yield ""
+    return grid
 
 
 def _caption(record: ComparisonRecord) -> Text:
@@ -125,13 +163,12 @@ def _architectures(record: ComparisonRecord) -> Table:
 
 
 def _compute(record: ComparisonRecord) -> Table:
-    result = _grid("compute", "arm", "epochs", "images", "own FLOPs", "time", "before", "time", words=2)
+    result = _grid("compute", "epochs", "images", "own FLOPs", "time", "before", "time", words=1)
     for row in record.rows:
         least, most = min(row.epochs), max(row.epochs)
-        place = "" if row.budget is None else f", {row.budget}"
+        place = "" if row.budget is None else f" at {row.budget}"
         result.add_row(
-            Text(f"{row.label}{place}"),
-            row.arm,
+            Text(f"{row.label}{place}, {row.arm}"),
             str(least) if least == most else f"{least}-{most}",
             count(round(row.own.images)),
             count(round(row.own.flops)),
@@ -157,9 +194,6 @@ def _widths(record: ComparisonRecord) -> Iterator[RenderableType]:
 
 
 def _method(record: ComparisonRecord) -> RenderableType:
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    rows.add_column(style="bold", no_wrap=True)
-    rows.add_column(overflow="fold")
     data = record.data
     lines = [
         ("recipe", f"{record.epochs} epochs; seed {record.seed}"),
@@ -175,6 +209,4 @@ def _method(record: ComparisonRecord) -> RenderableType:
         ("command", record.command),
         *(("note", note) for note in record.notes),
     ]
-    for name, text in lines:
-        rows.add_row(name, Text(text))
-    return rows
+    return _pairs(lines)

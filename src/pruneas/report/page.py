@@ -6,6 +6,7 @@ A browser is told the same: the page's policy forbids scripts and whatever would
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from urllib.parse import quote
 
 from pruneas.report.figures import Figure, Grids, Line, Rows
 from pruneas.report.markup import Markup, joined, tag
@@ -91,12 +92,18 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Markup:
     return tag("dl", *(part for name, text in pairs for part in (tag("dt", name), tag("dd", text))))
 
 
+def link(to: str, text: str) -> Markup:
+    """A link to a file, by its path from the page's folder; on paper it is its text alone."""
+    return tag("a", text, href=quote(to))
+
+
 def code(text: str) -> Markup:
     return tag("pre", tag("code", text))
 
 
-def folded(summary: str, *parts: str) -> Markup:
-    return tag("details", tag("summary", summary), *parts)
+def folded(summary: str, *parts: str, is_printed: bool = False) -> Markup:
+    """Parts that are shown when they are asked for, and on paper where `is_printed` says so."""
+    return tag("details", tag("summary", summary), *parts, class_="printed" if is_printed else None)
 
 
 def listing(items: Sequence[str]) -> Markup:
@@ -159,6 +166,7 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 pre { background: var(--panel); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: .88rem;
   line-height: 1.45; }
+a { color: inherit; text-underline-offset: .15em; }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
 @media screen and (max-width: 620px) {
@@ -189,8 +197,10 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   th, td { padding: .25rem .6rem .25rem 0; }
   figure, svg, tr, pre, .tiles { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 18px 28px; }
-  details:not([open]) { display: none; }
+  details:not([open], .printed) { display: none; }
+  details.printed::details-content { content-visibility: visible; }
   pre { white-space: pre-wrap; }
+  a { text-decoration: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

@@ -10,7 +10,7 @@ from pruneas.report.figures import Figure
 from pruneas.report.folding import listed
 from pruneas.report.markup import Markup, tag
 from pruneas.report.numbers import count, duration, limits, percent, points, share, with_interval, with_spread
-from pruneas.report.page import code, facts, figures, folded, listing, page, paragraph, section, table, tiles
+from pruneas.report.page import code, facts, figures, folded, link, listing, page, paragraph, section, table, tiles
 from pruneas.report.records import ArmRecord, LatencyRecord, ResultRecord, TimingRecord
 from pruneas.report.run import RunRecords
 from pruneas.search.importance import LEAST
@@ -19,9 +19,12 @@ LISTED = 12
 """So many failures are told in full, the others are counted."""
 
 
-def run_page(run: RunRecords) -> str:
-    """The whole page, as text."""
+def run_page(run: RunRecords, comparison: str | None = None) -> str:
+    """The whole page, as text. `comparison`: where, from the page's folder, that of a comparison of this run lies."""
     parts = [*_head(run)]
+    if comparison is not None:
+        told = "It was compared with its generators' architectures, trained by the paper's arms: "
+        parts.append(paragraph(told, link(comparison, comparison)))
     if run.result is not None:
         parts += [_comparison(run, run.result)]
     else:

@@ -30,7 +30,7 @@ from pruneas.config import Space
 from pruneas.errors import RunError, SpaceError
 from pruneas.progress import Observer
 from pruneas.report.comparison import ComparisonRecord
-from pruneas.run.folder import SPACE, check, held, prepare, settings, settled
+from pruneas.run.folder import COMPARED, SPACE, check, held, prepare, settings, settled
 from pruneas.run.result import SearchResult, load
 from pruneas.run.sources import mask_files, source_file
 
@@ -102,7 +102,7 @@ class Asked:
     def folder(self) -> Path:
         """Where it lies if nobody says so."""
         if self.run is not None:
-            return self.run / "comparison"
+            return self.run / COMPARED
         digest = hashlib.sha256(json.dumps(settings(settled(self.space)), sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.space.name}-compare-{digest}"
 
@@ -176,7 +176,7 @@ def compare(
 
 def load_comparison(folder: Path) -> ComparisonResult:
     """The result of a finished comparison, or of that of a run. Raises RunError where there is none."""
-    path = next((p for p in (folder / COMPARISON, folder / "comparison" / COMPARISON) if p.exists()), None)
+    path = next((p for p in (folder / COMPARISON, folder / COMPARED / COMPARISON) if p.exists()), None)
     if path is None:
         raise RunError(f"{folder}: holds no finished comparison; give the comparison's command again to go on with it")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pruneas.architecture import Architecture, Budget
 from pruneas.compare.arms import ARMS, PASSES, Arm, Arms, Candidate, Starts, default_cap, starts
 from pruneas.compare.trainings import Trainings
-from pruneas.errors import PruneasError, TrainingError
+from pruneas.errors import PruneasError, RunError, TrainingError
 from pruneas.files import copy_file, write_json, write_text
 from pruneas.generators import METHODS, Method, find_methods
 from pruneas.networks import provider
@@ -21,7 +21,7 @@ from pruneas.report.comparison import ComparisonRecord, ComputeRecord, Role
 from pruneas.report.comparison_state import ProgressRecord, RowTrainings
 from pruneas.run.compare import BASELINES, BASES, COMPARISON, PROGRESS, TRAININGS, Asked
 from pruneas.run.comparison_record import comparison_record
-from pruneas.run.folder import SPACE, read_json
+from pruneas.run.folder import COMPARED, SPACE, read_json
 from pruneas.run.generation import BASE, Generation, run_all
 from pruneas.run.ledger import Ledger
 from pruneas.run.report import write_report
@@ -113,6 +113,11 @@ class Comparison:
             self._keep_progress(failure=str(error))
             raise
         write_report(self.s.folder)
+        if self.asked.run is not None and self.s.folder.resolve() == (self.asked.run / COMPARED).resolve():
+            try:
+                write_report(self.asked.run)  # with a link to this one
+            except RunError as error:  # a run of an earlier version
+                self.observer.note(f"the run's own page stays without a link to this comparison: {error}")
         return record
 
     def _go(self) -> ComparisonRecord:

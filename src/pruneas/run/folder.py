@@ -40,6 +40,7 @@ except ImportError:  # Windows: nothing keeps two processes out of one run there
 
 SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
 NETWORK, LATENCY, REPORT = "network.json", "latency.json", "report.html"
+COMPARED = "comparison"
 FOLDERS = ("base", "generators", "trials", "selection", "test", BEST)
 FILES = (
     SPACE,
@@ -53,7 +54,7 @@ FILES = (
     "study.db-shm",
     "study.db-journal",
 )
-OURS = {*FOLDERS, *FILES, "export", "artifacts", "comparison"}
+OURS = {*FOLDERS, *FILES, "export", "artifacts", COMPARED}
 """What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""

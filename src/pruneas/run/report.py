@@ -4,6 +4,7 @@ be looked at while it works, or where its network and images are not."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
 from pruneas.report.run_page import run_page
 from pruneas.run.comparison_state import is_comparison, read_state
-from pruneas.run.folder import LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
+from pruneas.run.folder import COMPARED, LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
 from pruneas.run.result import load
 from pruneas.run.sweep import is_sweep, load_sweep
 from pruneas.search.importance import importances
@@ -34,7 +35,14 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     if is_sweep(folder):
         runs = ", ".join(str(result.folder) for result in load_sweep(folder).results)
         raise RunError(f"{folder}: holds searches at several budgets, each with a page of its own; give one of {runs}")
-    page = comparison_page(read_state(folder)) if is_comparison(folder) else run_page(read_run(folder))
+    if is_comparison(folder):
+        page = comparison_page(read_state(folder))
+    else:
+        compared = folder / COMPARED / REPORT
+        beside = path.parent.resolve()
+        page = run_page(
+            read_run(folder), comparison=os.path.relpath(compared.resolve(), beside) if compared.exists() else None
+        )
     try:
         write_text(path, page)
     except OSError as error:

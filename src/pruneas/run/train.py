@@ -25,6 +25,8 @@ from pruneas.progress import Observer
 from pruneas.run.folder import held, prepare, settings, settled
 
 if TYPE_CHECKING:
+    from pruneas.structure.groups import Structure
+    from pruneas.structure.masks import Masks
     from pruneas.training import Leader, Pool
 
 Arm = Literal["scratch-e", "scratch-b"]
@@ -33,7 +35,11 @@ RECORD, WEIGHTS = "training.json", "weights.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """An architecture's trainings: test accuracies in [0, 1], one a seed, and the weights of the first seed."""
+    """An architecture's trainings: test accuracies in [0, 1], one a seed, and the weights of the first seed.
+
+    `flops` and `params` are what the network costs. Of a masked architecture `masked_flops` and `masked_params` are
+    what its masks leave, never to be ranked with those of widths; None of one without masks.
+    """
 
     folder: Path
     weights: Path
@@ -41,6 +47,10 @@ class TrainResult:
     epochs: int
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
+    flops: int
+    params: int
+    masked_flops: int | None = None
+    masked_params: int | None = None
 
     @property
     def mean(self) -> float:
@@ -56,6 +66,7 @@ def train(
     space: Space,
     architecture: Architecture,
     *,
+    masks: Path | None = None,
     arm: Arm = "scratch-e",
     cap: float = 2.0,
     num_seeds: int = 1,
@@ -71,13 +82,12 @@ def train(
     on at the end of its last epoch; more seeds add to those that are there. Trainings run side by side in processes of
     their own, or, where torchrun has started this process with others, one after the other on all of them.
 
-    Raises ArchitectureError where the factory no longer gives the architecture's structure, and for masked ones.
+    `masks` is the file of a masked architecture's masks. Fresh weights are drawn for what they leave, and they are held
+    all along; the FLOPs that Scratch-B reckons with are those of the weights that are left, as in a comparison.
+
+    Raises ArchitectureError where the factory no longer gives the architecture's structure, and where its masks are
+    missing, others, or beside other widths than the network's own.
     """
-    if architecture.mask is not None:
-        raise ArchitectureError(
-            f"architecture of {architecture.network}: must be without masks, found {architecture.mask[:8]}; those are "
-            "trained in Python: structure/masks.py initialises such a network and holds its masks"
-        )
     given = space.model_copy(
         update={
             "network": space.network.model_copy(
@@ -100,18 +110,28 @@ def train(
 
     with interrupts.held_back():
         from pruneas.compare.finalists import Entrant, Stage
+        from pruneas.cost.masked import masked_cost
         from pruneas.run.ledger import Ledger
         from pruneas.run.setting import Setting, check_givens
         from pruneas.search.train import images_per_epoch
         from pruneas.structure.build import structure_for
+        from pruneas.structure.masks import mask_path
 
-    structure_for(architecture)  # what is not trusted, too large or of another network goes no further
+    # What is not trusted, too large or of another network goes no further.
+    read = _masks(architecture, structure_for(architecture), masks)
     with held(folder), _processes(space) as pool:
         setting = Setting.of(kept, folder, download, observer)
         structure = setting.structure
         widths = {**structure.widths, **architecture.widths}
         model = setting.model.without(structure, architecture.removed)
-        ratio = setting.model.base.flops / int(model.flops(model.vector(widths)))
+        flops, params = int(model.flops(model.vector(widths))), int(model.params(model.vector(widths)))
+        masked: dict[str, int] = {}
+        if read is not None:
+            masked = {
+                "masked_flops": masked_cost(structure, setting.model, read, "flops"),
+                "masked_params": masked_cost(structure, setting.model, read, "params"),
+            }
+        ratio = setting.model.base.flops / max(1, masked.get("masked_flops", flops))
         recipe = setting.recipe.scratch_b(ratio, cap=cap) if arm == "scratch-b" else setting.recipe.scratch_e()
         prepare(folder, kept, fresh=False)
         facts = {"command": command, **setting.facts(), "architecture": text, "arm": f"{arm}, at most {cap:g}"}
@@ -136,6 +156,7 @@ def train(
             widths=widths,
             removed=architecture.removed,
             selections=architecture.selections,
+            masks=masks,
         )
         left = len(stage.jobs([entrant])) * recipe.epochs * images_per_epoch(recipe, len(setting.data.train))
         ledger = Ledger(folder / "run.json", facts, {arm: float(left)}, observer)
@@ -148,6 +169,8 @@ def train(
         for note in notes:
             observer.note(note)
         write_text(folder / "architecture.json", text + "\n")
+        if masks is not None:
+            copy_file(masks, mask_path(folder / "architecture.json"))
         if (first := stage.weights(entrant, stage.seeds[0])).exists():
             copy_file(first, folder / WEIGHTS)
         result = TrainResult(
@@ -157,6 +180,9 @@ def train(
             epochs=recipe.epochs,
             seeds=tuple(record.seed for record in records),
             accuracies=tuple(record.test_accuracy or 0.0 for record in records),
+            flops=flops,
+            params=params,
+            **masked,
         )
         write_json(
             folder / RECORD,
@@ -167,8 +193,9 @@ def train(
                 "test_accuracies": result.accuracies,
                 "mean": result.mean,
                 "std": result.std,
-                "flops": records[0].flops,
-                "params": records[0].params,
+                "flops": flops,
+                "params": params,
+                **masked,
                 "base_flops": setting.model.base.flops,
                 "images": [record.images for record in records],
                 "training_seconds": [record.seconds for record in records],
@@ -176,6 +203,29 @@ def train(
             },
         )
     return result
+
+
+def _masks(architecture: Architecture, structure: Structure, path: Path | None) -> Masks | None:
+    """The masks in the file, None of an architecture without any. Raises ArchitectureError as `train` does."""
+    from pruneas.cost.masked import uses
+    from pruneas.structure.masks import check_masks, read_masks
+
+    if architecture.mask is None and path is None:
+        return None
+    place = f"architecture of {architecture.network}"
+    if architecture.mask is None or path is None:
+        what = "masks were given, but it names none" if path is not None else "it names masks, but none were given"
+        raise ArchitectureError(f"{place}: {what}; give those that it names, which lie beside its file, and no others")
+    masks = read_masks(path, architecture.mask)
+    if {**structure.widths, **architecture.widths} != structure.widths or architecture.removed:
+        raise ArchitectureError(
+            f"{place}: masks hold single weights of the whole network, but it has other widths than that, too, so "
+            "they are of no weights of it; leave out its mask, or give the network's own widths"
+        )
+    check_masks(masks, structure.shapes)
+    if strange := sorted(set(masks) - set(uses(structure))):
+        raise ArchitectureError(f"{path}: masks must be of weights of convolutions, found one of {strange[0]!r}")
+    return masks
 
 
 def num_processes() -> int:

@@ -12,7 +12,7 @@ that are left for each input channel, kernel * kernel * outputs where none is ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -56,6 +56,15 @@ def read_masks(path: Path, sha256: str | None = None) -> dict[str, torch.Tensor]
     return masks
 
 
+def check_masks(masks: Masks, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raises ArchitectureError for masks that are not of a network whose parameters have these shapes."""
+    for name, mask in masks.items():
+        shape = shapes.get(name)
+        if shape is None or tuple(shape) != tuple(mask.shape) or mask.ndim < 2:
+            found = "no such weight" if shape is None else f"one of {tuple(shape)}"
+            raise ArchitectureError(f"mask of {name!r}, {tuple(mask.shape)}: the network has {found}")
+
+
 def initialise_masked(network: nn.Module, masks: Masks, *, seed: int) -> None:
     """Draw the masked weights anew, for as many as are left, and set the others to zero.
 
@@ -63,11 +72,9 @@ def initialise_masked(network: nn.Module, masks: Masks, *, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = dict(network.named_parameters())
+    check_masks(masks, {name: parameter.shape for name, parameter in parameters.items()})
     for name, mask in masks.items():
-        weight = parameters.get(name)
-        if weight is None or weight.shape != mask.shape or weight.ndim < 2:
-            found = "no such weight" if weight is None else f"one of {tuple(weight.shape)}"
-            raise ArchitectureError(f"mask of {name!r}, {tuple(mask.shape)}: the network has {found}")
+        weight = parameters[name]
         left = max(1, int(mask.sum())) / mask.shape[1]
         drawn = torch.randn(mask.shape, generator=generator) * (2.0 / left) ** 0.5
         with torch.no_grad():
