@@ -133,7 +133,7 @@ def _training(measured: dict[str, Any]) -> str:
 def _generators(rows: list[dict[str, Any]]) -> str:
     """Each method at each budget: widths, what generating took, accuracies. Best from scratch first."""
     lines = [
-        "| budget | method | widths | params | images to generate | test accuracy, mean (seeds) |",
+        "| budget | method | widths | params | images to generate (epochs) | test accuracy, mean (seeds) |",
         "|---|---|---|---|---|---|",
     ]
     order = sorted(rows, key=lambda r: (r["base_flops"], r["budget"], statistics.fmean(r["accuracies"])), reverse=True)
@@ -144,9 +144,10 @@ def _generators(rows: list[dict[str, Any]]) -> str:
         arm = "" if row["arm"] == "scratch" else f", fine-tuned{tuned}"
         removed = f", without {' '.join(row['removed'])}" if row["removed"] else ""
         widths = " ".join(map(str, row["widths"].values()))
+        took = f"{row['images']:,} ({row['images'] / row['training_images']:.1f})"
         lines.append(
-            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} "
-            f"| {count(row['params'])} | {row['images']:,} | {mean:.2f} ± {spread:.2f} ({each}) |"
+            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} | {count(row['params'])} | {took} "
+            f"| {mean:.2f} ± {spread:.2f} ({each}) |"
         )
     shared = rows[0]
     networks = " and ".join(sorted({row["network"] for row in rows}, reverse=True))
