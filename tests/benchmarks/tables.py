@@ -146,8 +146,8 @@ def _generators(rows: list[dict[str, Any]]) -> str:
         widths = " ".join(map(str, row["widths"].values()))
         took = f"{row['images']:,} ({row['images'] / row['training_images']:.1f})"
         lines.append(
-            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} | {count(row['params'])} | {took} "
-            f"| {mean:.2f} ± {spread:.2f} ({each}) |"
+            f"| {float(row['budget']):.0%} | {row['method']}{arm} | {widths}{removed} | {count(row['params'])} "
+            f"| {took} | {mean:.2f} ± {spread:.2f} ({each}) |"
         )
     shared = rows[0]
     networks = " and ".join(sorted({row["network"] for row in rows}, reverse=True))
