@@ -43,7 +43,9 @@ def test_a_need_that_is_not_met_is_told_by_its_word(
 def test_widths_that_are_illegal_or_too_dear_are_refused(task: Tasks) -> None:
     given = task("Chain", "0.5")
     for widths in (given.model.base_widths, given.legal.lowest - 1):
-        with pytest.raises(StructureError, match=r"generator any: its widths must be legal and cost at most \d+ flops"):
+        with pytest.raises(
+            StructureError, match=r"generator any: its widths must be legal and cost at most [\d,]+ FLOPs"
+        ):
             method(found=lambda _, widths=widths: Generated(widths=widths))(given)
 
 

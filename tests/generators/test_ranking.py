@@ -64,7 +64,8 @@ def test_equal_scores_fall_in_the_order_of_groups_and_positions() -> None:
     model, legal = model_of("Chain"), LegalWidths.of(structure_of("Chain"), WidthRules(minimum=0.0))
     scores = {"a.0": np.ones(5), "b.0": np.ones(7)}
     results = [
-        walk(Ranking(scores=scores, scope="network"), model, legal, model.base.flops // 2, "flops") for _ in "ab"
+        walk(Ranking(scores=scores, scope="network"), model, legal, Limits({"flops": model.base.flops // 2}))
+        for _ in "ab"
     ]
     assert results[0][1] == results[1][1]
     assert all(kept == list(range(len(kept))) for kept in results[0][1].values())
@@ -83,7 +84,7 @@ def test_scores_must_be_finite(bad: float) -> None:
     model, legal = model_of("Chain"), LegalWidths.of(structure_of("Chain"), WidthRules())
     scores = {"a.0": np.array([1.0, bad, 1, 1, 1]), "b.0": np.ones(7)}
     with pytest.raises(ValueError, match="a ranking's scores must be finite"):
-        walk(Ranking(scores=scores, scope="network"), model, legal, model.base.flops, "flops")
+        walk(Ranking(scores=scores, scope="network"), model, legal, Limits({"flops": model.base.flops}))
 
 
 def test_member_scores_are_means_over_members_and_over_a_channels_indices() -> None:

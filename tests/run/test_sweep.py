@@ -43,11 +43,11 @@ def swept(tmp_path_factory):
     return folder, subprocess.CompletedProcess(SWEEP, 0, output, told), joined
 
 
-def test_a_worker_waits_for_each_search_and_ends_with_the_last(swept):
+def test_a_worker_joins_searches_as_they_begin_and_ends_with_the_last(swept):
     folder, _, joined = swept
-    # So small a search may be over between two looks: only the last one cannot begin before the worker is there.
-    assert joined.stdout.splitlines()[-1] in ("over: 0.3, 0.6", "over: 0.6")
-    assert "waits until 0." in joined.stderr
+    # Searches as small as these may be over between two looks; test_joining.py has one that waits.
+    over = joined.stdout.splitlines()[-1]
+    assert over in ("over: 0.3, 0.6", "over: 0.3", "over: 0.6", "over: nothing is left to do")
     places = places_of(str(folder / "sweep"))
     assert list(places) == ["0.3", "0.6"]
     for budget, (url, study) in places.items():
@@ -55,7 +55,7 @@ def test_a_worker_waits_for_each_search_and_ends_with_the_last(swept):
         attributes = optuna.load_study(study_name=study, storage=storage).user_attrs
         storage.engine.dispose()
         assert (attributes[OVER], attributes[AHEAD]) == (True, False)
-        assert JOINED in attributes or budget == "0.3"
+        assert (JOINED in attributes) or budget not in over
     again = cli("worker", "sweep", cwd=folder)
     assert (again.returncode, again.stdout) == (0, "over: nothing is left to do\n"), again.stderr
 
