@@ -34,7 +34,7 @@ def table(name: str) -> str:
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
     if name == "comparison":
         return comparison_table(ComparisonRecord.from_json(text))
-    tables = {"pricing": _pricing, "tracing": _tracing, "training": _training, "scaling": _scaling}
+    tables = {"pricing": _pricing, "tracing": _tracing, "training": _training, "scaling": _scaling, "latency": _latency}
     measured = tables.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
@@ -128,6 +128,25 @@ def _training(measured: dict[str, Any]) -> str:
         f"{', '.join(loads)}. {first['hardware']}; torch {first['versions']['torch']}.\n"
     )
     return "\n".join(lines) + "\n\n" + told
+
+
+def _latency(measured: dict[str, Any]) -> str:
+    """What the latency table is off, by network: two tables made one after the other."""
+    rows = [
+        "| network | the base takes, ms by the table (a second one) | largest error (a second one) | target |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['network']} | {row['base_milliseconds'][0]:.2f} ({row['base_milliseconds'][1]:.2f}) "
+            f"| {row['errors'][0]:.1%} ({row['errors'][1]:.1%}) | at most 15% |"
+            for row in measured["rows"]
+        ),
+    ]
+    told = (
+        f"Errors over {measured['held_out']} networks of random widths, timed in turn with those that the table is "
+        f"made of. {measured['hardware']}, {measured['threads']} threads, one input; torch "
+        f"{measured['versions']['torch']}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
 
 
 def _generators(rows: list[dict[str, Any]]) -> str:
