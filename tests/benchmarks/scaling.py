@@ -24,7 +24,7 @@ from pruneas.run.joining import plan_of, search_of
 from pruneas.run.machine import hardware, versions
 from pruneas.run.setting import Setting
 from pruneas.search.leases import Leases
-from pruneas.search.records import PLAN
+from pruneas.search.records import PLAN, Anchor
 from pruneas.search.storage import address, connect
 from pruneas.search.study import STUDY, open_study
 from pruneas.search.worker import Place, join, lead
@@ -141,7 +141,7 @@ def overhead(name: str, data: str, trials: int) -> dict:
         setting = Setting.of(space, Path(folder), False, Silent())
         (Path(folder) / "trials").mkdir()
         widths = uniform(setting.model, setting.legal, setting.limits)
-        anchors = {"uniform": setting.model.mapping(widths)}
+        anchors = {"uniform": Anchor(widths=setting.model.mapping(widths))}
         place = Place(url=address(Path(folder) / "study.db"), study=STUDY)
         with Pool(workers=1, threads=1) as pool:
             list(pool.run([Job(key="warm up", function=nothing, arguments={})]))
