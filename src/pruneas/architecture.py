@@ -305,7 +305,7 @@ _OPTIONAL = ("selections", "mask")
 
 Quantity = Literal["flops", "params", "memory", "latency"]
 """FLOPs as fvcore counts them (a multiply-add is one, for one input); parameters; the most bytes of activations that
-are alive at once (`cost/memory.py`); picoseconds of a pass over one input, as measured (`cost/latency.py`)."""
+are alive at once (`cost/memory.py`); picoseconds of a pass over one input, by a table (`cost/latency_table.py`)."""
 
 _UNITS: Mapping[Quantity, Mapping[str, int]] = {
     "flops": {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "FLOPs": 1, "KFLOPs": 10**3, "MFLOPs": 10**6, "GFLOPs": 10**9},
@@ -317,7 +317,7 @@ _UNITS: Mapping[Quantity, Mapping[str, int]] = {
 
 
 def amount_text(amount: int, quantity: Quantity) -> str:
-    """An amount of a quantity, exact, in words."""
+    """An amount of a quantity in words: counts to the last digit, latency in milliseconds."""
     if quantity == "latency":
         return f"{amount / 10**9:.4g} ms"
     unit = {"flops": "FLOPs", "params": "parameters", "memory": "bytes of activations"}[quantity]

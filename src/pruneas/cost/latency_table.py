@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 from torch import nn
 
 from pruneas.cost.latency import WARM_UP, Latency, measure, pass_of
-from pruneas.cost.model import CostModel, Polynomial, Term, Widths, polynomial
+from pruneas.cost.model import CostModel, Polynomial, Term, Widths, constant_form, polynomial
 from pruneas.cost.widths import LegalWidths
 from pruneas.structure.build import build_widths
 from pruneas.structure.groups import LinearForm, Structure
@@ -72,8 +72,8 @@ class LatencyTable:
                 terms.append((of_outputs, outputs, None))
                 terms += [] if inputs is None else [(of_inputs, inputs, None), (of_pairs, outputs, inputs)]
         terms += [(self.rest[1] * factor, form, None) for factor, form in _put_out(structure, removed)]
-        none = LinearForm(constant=1, coefficients=np.zeros(len(structure.groups), dtype=np.int64))
-        rounded: list[Term] = [(round(price * PICOSECONDS), a, b) for price, a, b in [(constant, none, None), *terms]]
+        terms.append((constant, constant_form(1, structure), None))
+        rounded: list[Term] = [(round(price * PICOSECONDS), a, b) for price, a, b in terms]
         return polynomial(rounded, structure)
 
 

@@ -192,12 +192,12 @@ def _params(structure: Structure, removed: Collection[str]) -> Polynomial:
         if len(changing) > 2:
             raise StructureError(f"parameter {name!r} changes in {len(changing)} dimensions; two are priced")
         factor = int(np.prod([form.constant for form in forms if not form.coefficients.any()]))
-        first = changing[0] if changing else _constant(1, structure)
+        first = changing[0] if changing else constant_form(1, structure)
         terms.append((factor, first, changing[1] if len(changing) > 1 else None))
     return polynomial(terms, structure)
 
 
-def _constant(value: int, structure: Structure) -> LinearForm:
+def constant_form(value: int, structure: Structure) -> LinearForm:
     return LinearForm(constant=value, coefficients=np.zeros(len(structure.groups), dtype=np.int64))
 
 
@@ -213,7 +213,7 @@ def polynomial(terms: list[Term], structure: Structure) -> Polynomial:
             forms.append(form)
         return index[key]
 
-    one = place(_constant(1, structure))
+    one = place(constant_form(1, structure))
     products: Counter[tuple[int, int]] = Counter()
     for factor, a, b in terms:
         first, second = sorted((place(a), one if b is None else place(b)))

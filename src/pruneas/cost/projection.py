@@ -50,13 +50,14 @@ def project(shape: Shape, model: CostModel, legal: LegalWidths, limits: Limits) 
     widths = legal.floor(scales[end - 1] * shape)
     if end == len(scales):
         return widths
-    best = fill(widths, scales[end] * shape, model, legal, limits)
+    prices = _Prices(model, limits)
+    best = _fill(widths, scales[end] * shape, legal, prices)
     # Where that is stuck, because one group's step is dear: the largest steps first, and smaller scales.
     for scale in scales[end:0:-1]:
         if limits.use(model, best) >= 1 - ENOUGH or scale < NEAR * scales[end]:
             break
         narrowest, _ = _reach(scale * shape, legal)
-        found = _exchange(narrowest, scale * shape, model, legal, limits)
+        found = _exchange(narrowest, scale * shape, legal, prices)
         best = max(best, found, key=lambda widths: int(model.cost(widths, limits.filled)))
     return best
 
@@ -72,14 +73,18 @@ def fill(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, li
     Each group is widened by a step where that fits, those furthest below what is wanted, in their steps, first; then
     groups exchange steps until less than CLOSE is unused or none helps.
     """
+    return _fill(widths, wanted, legal, _Prices(model, limits))
+
+
+def _fill(widths: Widths, wanted: Shape, legal: LegalWidths, prices: _Prices) -> Widths:
     wider = legal.next(widths)
     missing = (np.clip(wanted, legal.lowest, legal.highest) - widths) / legal.step
     for group in np.argsort(-np.round(missing, 6), kind="stable"):
         trial = widths.copy()
         trial[group] = wider[group]
-        if limits.fit(model, trial):
+        if prices.limits.fit(prices.model, trial):
             widths = trial
-    return _exchange(widths, wanted, model, legal, limits)
+    return _exchange(widths, wanted, legal, prices)
 
 
 def _breakpoints(shape: Shape, legal: LegalWidths) -> Shape:
@@ -98,20 +103,29 @@ def _reach(wanted: Shape, legal: LegalWidths) -> tuple[Widths, Widths]:
     return legal.ceil(wanted - legal.step), legal.floor(wanted + legal.step)
 
 
-def _exchange(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidths, limits: Limits) -> Widths:
+class _Prices:
+    """What moves cost under limits. Those that are polynomials tell all pairs of moves at once; `slow` are the others,
+    which have to be tried one by one."""
+
+    def __init__(self, model: CostModel, limits: Limits) -> None:
+        self.model, self.limits = model, limits
+        prices = {quantity: model.price(quantity) for quantity in {limits.filled, *limits.most}}
+        self.quadratics = {name: Quadratic.of(price) for name, price in prices.items() if isinstance(price, Polynomial)}
+        self.slow = Limits({name: most for name, most in limits.most.items() if name not in self.quadratics})
+
+
+def _exchange(widths: Widths, wanted: Shape, legal: LegalWidths, prices: _Prices) -> Widths:
     """Widen groups, or one in exchange for another's narrowing, within a step of what is wanted, while that helps.
 
     What uses most of the rest of what is filled goes first.
     """
     low, high = _reach(wanted, legal)
-    prices = {quantity: model.price(quantity) for quantity in {limits.filled, *limits.most}}
-    quadratics = {name: Quadratic.of(price) for name, price in prices.items() if isinstance(price, Polynomial)}
-    slow = Limits({name: most for name, most in limits.most.items() if name not in quadratics})
+    limits, quadratics, slow = prices.limits, prices.quadratics, prices.slow
     widths = widths.copy()
     while True:
         costs = {name: quadratic(widths) for name, quadratic in quadratics.items()}
         used = [costs[name] / most for name, most in limits.most.items() if name in costs]
-        if max(used, default=0.0) >= 1 - CLOSE or slow.use(model, widths) >= 1 - CLOSE:
+        if max(used, default=0.0) >= 1 - CLOSE or slow.use(prices.model, widths) >= 1 - CLOSE:
             break
         narrower, wider = np.maximum(legal.previous(widths), low), np.minimum(legal.next(widths), high)
         gains = {name: quadratic.gains(widths, narrower, wider) for name, quadratic in quadratics.items()}
@@ -119,7 +133,7 @@ def _exchange(widths: Widths, wanted: Shape, model: CostModel, legal: LegalWidth
         for name, each in gains.items():
             if name in limits.most:
                 useful[each > limits.most[name] - costs[name]] = 0
-        moved = _first_move(widths, narrower, wider, useful, model, slow)
+        moved = _first_move(widths, narrower, wider, useful, prices.model, slow)
         if moved is None:
             break
         widths = moved

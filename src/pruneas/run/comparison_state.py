@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pruneas.config import Space
-from pruneas.errors import RunError
 from pruneas.report.comparison_state import ComparisonState, ProgressRecord
 from pruneas.run.compare import BASES, COMPARISON, PROGRESS, TRAININGS, load_comparison
-from pruneas.run.folder import SPACE, read_json
-
-T = TypeVar("T")
+from pruneas.run.folder import SPACE, made, read_json
 
 
 def is_comparison(folder: Path) -> bool:
@@ -39,9 +35,9 @@ def read_state(folder: Path) -> ComparisonState:
         versions=facts["versions"],
         seconds=float(facts["seconds"]),
         result=load_comparison(folder).record if (folder / COMPARISON).exists() else None,
-        progress=_made(_progress, progress) if progress.exists() else None,
+        progress=made(_progress, progress, "comparison") if progress.exists() else None,
         accuracies={
-            path.stem: _made(_accuracy, path)
+            path.stem: made(_accuracy, path, "comparison")
             for path in sorted((folder / TRAININGS).glob("*.json"))
             if path.name != "origins.json"
         },
@@ -64,13 +60,3 @@ def _progress(path: Path) -> ProgressRecord:
 
 def _accuracy(path: Path) -> float:
     return float(json.loads(path.read_text(encoding="utf-8"))["validation_accuracy"])
-
-
-def _made(maker: Callable[[Path], T], path: Path) -> T:
-    try:
-        return maker(path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path}: is not what a comparison keeps there ({type(error).__name__}: {error}); delete it and give the "
-            "comparison's command again: it is made again"
-        ) from error

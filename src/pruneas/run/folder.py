@@ -23,10 +23,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pruneas.architecture import Budget
 from pruneas.config import Finalists, Generators, Search, Space
@@ -37,6 +37,8 @@ try:
     import fcntl
 except ImportError:  # Windows: nothing keeps two processes out of one run there
     fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
 
 SPACE, RESULT, BEST, LOCK = "space.toml", "result.json", "best", ".lock"
 NETWORK, LATENCY, REPORT = "network.json", "latency.json", "report.html"
@@ -207,6 +209,18 @@ def read_json(path: Path) -> Any:
         ) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path}: cannot be read: {error}; delete it and give the search's command again") from error
+
+
+def made(maker: Callable[[Path], T], path: Path, kept_by: Literal["run", "comparison"] = "run") -> T:
+    """What a maker reads from a file. Raises RunError where that is not what a run or a comparison keeps there."""
+    try:
+        return maker(path)
+    except (KeyError, TypeError, ValueError) as error:
+        command = "search" if kept_by == "run" else kept_by
+        raise RunError(
+            f"{path}: is not what a {kept_by} keeps there ({type(error).__name__}: {error}); delete it and give the "
+            f"{command}'s command again: it is made again"
+        ) from error
 
 
 def _is_run(folder: Path) -> bool:

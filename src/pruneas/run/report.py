@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pruneas.config import Space
 from pruneas.errors import RunError
@@ -18,7 +17,7 @@ from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
 from pruneas.report.run_page import run_page
 from pruneas.run.comparison_state import is_comparison, read_state
-from pruneas.run.folder import COMPARED, LATENCY, NETWORK, REPORT, RESULT, SPACE, read_json
+from pruneas.run.folder import COMPARED, LATENCY, NETWORK, REPORT, RESULT, SPACE, made, read_json
 from pruneas.run.result import load
 from pruneas.run.sweep import is_sweep, load_sweep
 from pruneas.search.importance import importances
@@ -87,7 +86,7 @@ def read_run(folder: Path) -> RunRecords:
     result = load(folder).record if (folder / RESULT).exists() else None
     trials = tuple(read_trials(folder))
     proposals = tuple(
-        _made(_proposal, path)
+        made(_proposal, path)
         for path in sorted((folder / "generators").glob("*.json"))
         if not path.name.endswith((".architecture.json", ".failure.json"))
     )
@@ -111,8 +110,8 @@ def read_run(folder: Path) -> RunRecords:
         versions=facts["versions"],
         seconds=float(facts["seconds"]),
         result=result,
-        network=_made(_network, folder / NETWORK) if (folder / NETWORK).exists() else None,
-        latency=_made(_latency, folder / LATENCY) if result is not None and (folder / LATENCY).exists() else None,
+        network=made(_network, folder / NETWORK) if (folder / NETWORK).exists() else None,
+        latency=made(_latency, folder / LATENCY) if result is not None and (folder / LATENCY).exists() else None,
         proposals=tuple(sorted(proposals, key=lambda each: _place(each.method, space.generators.methods))),
         left_out={
             data["method"]: str(data["failure"])
@@ -120,12 +119,12 @@ def read_run(folder: Path) -> RunRecords:
         },
         trials=trials,
         curves=tuple(
-            _made(lambda path: _curve(path, names), path)
+            made(lambda path: _curve(path, names), path)
             for stage in ("selection", "test")
             for path in sorted((folder / stage).glob("*.json"))
         ),
         importances=tuple(importances(trials, seed=space.compute.seed)),
-        base_training=_made(lambda path: _curve(path, {}), base) if base.exists() else None,
+        base_training=made(lambda path: _curve(path, {}), base) if base.exists() else None,
     )
 
 
@@ -149,16 +148,6 @@ def _key(widths: Mapping[str, int], flops: int) -> Key:
 def _place(method: str, methods: tuple[str, ...]) -> tuple[int, str]:
     """The order in which generators were asked for."""
     return (methods.index(method) if method in methods else len(methods)), method
-
-
-def _made(maker: Any, path: Path) -> Any:
-    try:
-        return maker(path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path}: is not what a run keeps there ({type(error).__name__}: {error}); delete it and give the search's "
-            "command again: it is made again"
-        ) from error
 
 
 def _network(path: Path) -> NetworkRecord:
