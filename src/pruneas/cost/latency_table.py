@@ -185,17 +185,13 @@ def _put_out(structure: Structure, removed: Collection[str]) -> Iterator[tuple[i
 
 
 def _features(structure: Structure, layer: str, widths: Widths) -> list[float]:
-    outputs, inputs = (None if form is None else _at(form, widths) for form in _sizes(structure, layer))
-    assert outputs is not None
-    return [1.0, outputs, inputs or 0.0, outputs * (inputs or 0.0)]
+    outputs, inputs = _sizes(structure, layer)
+    written, read = outputs.at(widths), 0 if inputs is None else inputs.at(widths)
+    return [1.0, written, read, written * read]
 
 
-def _elements(structure: Structure, widths: Widths) -> float:
-    return sum(places * _at(form, widths) for places, form in _put_out(structure, ()))
-
-
-def _at(form: LinearForm, widths: Widths) -> float:
-    return float(form.constant + form.coefficients @ widths)
+def _elements(structure: Structure, widths: Widths) -> int:
+    return sum(places * form.at(widths) for places, form in _put_out(structure, ()))
 
 
 def _nonnegative(table: npt.NDArray[np.float64], times: npt.NDArray[np.float64]) -> list[float]:

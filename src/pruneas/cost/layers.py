@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from pruneas.cost.model import Widths
-from pruneas.structure.groups import LinearForm, Structure
+from pruneas.structure.groups import Structure
 
 
 def layer_flops(structure: Structure, widths: Widths, removed: Collection[str] = ()) -> dict[str, int]:
@@ -19,7 +19,7 @@ def layer_flops(structure: Structure, widths: Widths, removed: Collection[str] =
     flops: Counter[str] = Counter()
     for operation in structure.operations:
         if operation.blocks.isdisjoint(removed):
-            sizes = [_size(form, widths) for form in (operation.a, operation.b) if form is not None]
+            sizes = [form.at(widths) for form in (operation.a, operation.b) if form is not None]
             flops[operation.place] += operation.factor * int(np.prod(sizes))
     return dict(flops)
 
@@ -30,9 +30,5 @@ def layer_params(structure: Structure, widths: Widths, removed: Collection[str] 
     left = structure.learned - structure.parameters_of(removed)
     for name in [*(name for name in structure.shapes if name in left), *sorted(left - structure.shapes.keys())]:
         forms = [structure.form((name, dim)) for dim in range(len(structure.shapes.get(name, ())))]
-        params[name.rpartition(".")[0]] += int(np.prod([_size(form, widths) for form in forms]))
+        params[name.rpartition(".")[0]] += int(np.prod([form.at(widths) for form in forms]))
     return dict(params)
-
-
-def _size(form: LinearForm, widths: Widths) -> int:
-    return int(form.constant + form.coefficients @ widths)

@@ -24,7 +24,7 @@ def uses(structure: Structure) -> Mapping[str, int]:
     flops: Counter[str] = Counter()
     for operation in structure.operations:
         if operation.weight is not None:
-            sizes = [f.constant + int(f.coefficients @ widths) for f in (operation.a, operation.b) if f is not None]
+            sizes = [f.at(widths) for f in (operation.a, operation.b) if f is not None]
             flops[operation.weight] += operation.factor * prod(sizes)
     return {name: total // prod(structure.shapes[name]) for name, total in flops.items()}
 

@@ -163,7 +163,7 @@ class CostModel:
     def _check(self, structure: Structure) -> None:
         ours: Counter[str] = Counter()
         for operation in structure.operations:
-            sizes = [int(f.constant + f.coefficients @ self.base_widths) for f in (operation.a, operation.b) if f]
+            sizes = [f.at(self.base_widths) for f in (operation.a, operation.b) if f]
             ours[operation.kind] += operation.factor * int(np.prod(sizes))
         differing = [
             f"{kind}: ours {ours[kind]}, fvcore's {self.base.by_kind.get(kind, 0)}"

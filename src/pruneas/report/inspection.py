@@ -215,7 +215,7 @@ def _hanging(structure: Structure, terms: Iterable[tuple[int, Sequence[LinearFor
     widths = np.array(list(structure.widths.values()), dtype=np.int64)
     hanging = np.zeros(len(widths) + 1)
     for factor, forms in terms:
-        sizes = [int(form.constant + form.coefficients @ widths) for form in forms]
+        sizes = [form.at(widths) for form in forms]
         product = factor * float(np.prod(sizes))
         changing = [(form, size) for form, size in zip(forms, sizes, strict=True) if form.coefficients.any()]
         for form, size in changing:

@@ -209,7 +209,7 @@ def shapes_at(structure: Structure, widths: Mapping[str, int]) -> dict[str, tupl
     shapes = {}
     for name, shape in structure.shapes.items():
         forms = [structure.form((name, dim)) for dim in range(len(shape))]
-        shapes[name] = tuple(int(form.constant + form.coefficients @ vector) for form in forms)
+        shapes[name] = tuple(form.at(vector) for form in forms)
     return shapes
 
 

@@ -134,6 +134,6 @@ def _flops(structure: Structure, widths: Mapping[str, int], removed: Sequence[st
     flops = 0
     for operation in structure.operations:
         if operation.blocks.isdisjoint(removed):
-            sizes = [int(form.constant + form.coefficients @ vector) for form in (operation.a, operation.b) if form]
+            sizes = [form.at(vector) for form in (operation.a, operation.b) if form]
             flops += operation.factor * int(np.prod(sizes))
     return flops

@@ -75,6 +75,10 @@ class LinearForm:
     constant: int
     coefficients: npt.NDArray[np.int64]
 
+    def at(self, widths: npt.NDArray[np.int64]) -> int:
+        """The size at these widths (groups,)."""
+        return self.constant + int(self.coefficients @ widths)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedOperation:
