@@ -107,21 +107,19 @@ def test_a_search_on_postgresql_outlives_its_server_and_a_worker_and_writes_no_p
             folder.mkdir()
             space_file(folder, SPACE.replace("fidelity = 0.5", "fidelity = 1.0"))
         run = begun(
-            *SEARCH, *RANDOM, "--storage", url, "--lease", "3", "--trials", "9", "--epochs", "8", "--workers", "1",
-            cwd=here,
+            *SEARCH, *RANDOM, "--storage", url, "--lease", "3", "--trials", "11", "--epochs", "24",
+            "--workers", "1", cwd=here,
         )  # fmt: skip
         until(lambda: len(read_trials(here / "run")) >= 1)
-        mortal = begun("worker", url, "--workers", "1", cwd=there)
-        until(lambda: "search: tiny-0.5-" in mortal.output)
+        mortal, worker = (begun("worker", url, "--workers", "1", cwd=there) for _ in range(2))
+        until(lambda: all("search: tiny-0.5-" in joined.output for joined in (mortal, worker)))
         mortal.kill()
-        worker = begun("worker", url, "--workers", "1", cwd=there)
         server.kill()
-        time.sleep(3)
+        until(lambda: "the storage does not answer" in run.output)
         server.start()
         output = run.wait()
         assert "over: " in worker.wait()
-        assert_whole(here / "run", 9)
-        assert "the storage does not answer" in output
+        assert_whole(here / "run", 11)
         assert "the storage answers again" in output
         again = cli("worker", "run", cwd=here, PGPASSWORD=postgres.PASSWORD)  # where it is stands in the run's folder
         assert (again.returncode, again.stdout) == (0, "over: nothing is left to do\n"), again.stderr
