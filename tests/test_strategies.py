@@ -8,7 +8,7 @@ import pytest
 
 from pruneas.config import Space
 from tests.benchmarks import strategies
-from tests.benchmarks.strategies import DEFAULT, TPE_DEFAULT, Problem, search, summary
+from tests.benchmarks.strategies import ANCHORS, DEFAULT, RANDOM, TPE_DEFAULT, Problem, search, summary
 from tests.benchmarks.width_table import COMBINATIONS, SEEDS, Table
 
 
@@ -22,28 +22,26 @@ def test_what_is_proposed_is_snapped_to_the_nearest_network_inside_the_budget(pr
     rng = np.random.default_rng(0)
     for _ in range(20):
         network = problem.snapped(np.exp(rng.normal(size=5)) * 16)
-        widths = np.exp(problem.logs[network]).round().astype(np.int64)
+        widths = problem.widths(network)
         assert problem.model.flops(widths) <= problem.most
         # A network of the table that is within the budget stays what it is, if no wider one of its shape is.
         again = problem.snapped(widths.astype(float))
-        assert problem.model.flops(np.exp(problem.logs[again]).round().astype(np.int64)) <= problem.most
+        assert problem.model.flops(problem.widths(again)) <= problem.most
 
 
 def test_a_search_ends_nearer_to_the_best_than_its_anchors(problem):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    anchors = min(problem.regret(problem.snapped(each.astype(float))) for each in problem.anchors().values())
+    anchors = min(problem.regret(problem.snapped(np.array(each, dtype=float))) for each in ANCHORS.values())
     for name in ("random, group", "tpe, group", "cma, mixture"):
-        sampler, tie = strategies.strategies(3)[name]
-        found = search(problem, sampler, tie, seed=0)
+        strategy = strategies.strategies()[name]
+        found = search(problem, strategy, seed=0)
         assert len(found) == len(strategies.CHECKS)
         assert 0 <= found[-1] <= anchors
-        assert tie == "mixture" or found[-1] < anchors
+        assert strategy.tie == "mixture" or found[-1] < anchors
 
 
 def test_regrets_are_summed_up_with_intervals_by_hand():
-    rows = summary(
-        {"random, group": np.array([2.0, 4.0]), TPE_DEFAULT: np.array([1.0, 3.0]), "x": np.array([1.0, 2.0])}
-    )
+    rows = summary({RANDOM: np.array([2.0, 4.0]), TPE_DEFAULT: np.array([1.0, 3.0]), "x": np.array([1.0, 2.0])})
     assert rows["x"]["regret"] == 1.5
     assert rows["x"]["of_random"] == 0.5
     assert rows["x"]["minus_tpe"] == -0.5
@@ -61,7 +59,7 @@ def test_a_part_of_the_table_is_refused(tmp_path, monkeypatch):
 def test_the_default_that_is_measured_is_the_default():
     defaults = Space.load("digits").search
     assert (defaults.sampler, defaults.tie) == DEFAULT
-    assert f"{DEFAULT[0]}, {DEFAULT[1]}" in strategies.strategies(3)
+    assert f"{DEFAULT[0]}, {DEFAULT[1]}" in strategies.strategies()
 
 
 def test_a_result_can_be_shown(capsys):

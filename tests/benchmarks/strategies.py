@@ -1,7 +1,7 @@
 """Samplers and parametrisations on the width table: how far from the best network a search of 60 trials ends.
 
     python -m tests.benchmarks.strategies            # all of them, 30 seeds each; print, write results/strategies.json
-    python -m tests.benchmarks.strategies --table FILE --out FILE
+    python -m tests.benchmarks.strategies --table FILE --out FILE --workers N    # a worker takes one core
 
 A search is the one of `pruneas search`: the anchors first, then what the sampler proposes; what was trained before does
 not count. A proposal's shape is scaled to the budget and snapped to the nearest network of the table inside of it, by
@@ -9,11 +9,17 @@ distances of logarithms of widths. A trial tells minus the log-loss of one of th
 At the end the best TOP trials are trained with all seeds, as finalists are, and the best mean is what was found. Its
 *regret*: its mean log-loss minus that of the best network inside the budget.
 
-Anchors: uniform scaling, and two shapes drawn by hand, falling and rising with depth by a factor of two a stage.
+Anchors are those of a search: uniform scaling and what l1 and slimming give at this budget (slimming likewise),
+
+    pruneas generate l1 --network tests.benchmarks.width_table.network:plain --input 1x8x8 --data digits --budget 0.2
+
+Beside every sampler and parametrisation from these anchors stand plain random search and TPE as Optuna sets it up, both
+from uniform scaling alone: what a user of Optuna would do.
 """
 
 import argparse
 import json
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -49,12 +55,27 @@ BUDGET = 0.2
 TRIALS, SEARCHES, TOP, CHECKS = 60, 30, 5, (20, 40, 60)
 """Trials of a search; searches of a strategy, each with a seed of its own; finalists; after how many trials to look."""
 CONFIDENCE = 0.95
-TPE_DEFAULT = "tpe, Optuna's settings"
-DEFAULT = ("gp", "group")
+ANCHORS: Mapping[str, tuple[int, ...]] = {
+    "uniform": (16, 16, 16, 16, 16),
+    "l1": (6, 8, 5, 8, 7),
+    "slimming": (7, 4, 7, 9, 15),
+}
+ALONE = {"uniform": ANCHORS["uniform"]}
+RANDOM, TPE_DEFAULT = "random search from uniform alone", "TPE from uniform alone, Optuna's settings"
+DEFAULT: tuple[str, Tie] = ("gp", "group")
 """What `pruneas search` does unless told otherwise; a test holds it equal to the space's defaults."""
 
 Sampler = Callable[[int, int], BaseSampler]
 """The sampler of a trial: run seed, trial's number."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How to search, and the shapes that are tried first."""
+
+    sampler: Sampler
+    tie: Tie
+    anchors: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -102,33 +123,31 @@ class Problem:
         sizes = widths @ polynomial.coefficients.T + polynomial.constants
         return float((sizes[polynomial.a] * sizes[polynomial.b]) @ polynomial.factors)
 
-    def anchors(self) -> dict[str, npt.NDArray[np.int64]]:
-        depth = np.array([self.stages[group] for group in self.model.groups])
-        shapes = {"uniform": np.ones(5), "falling": 2.0**-depth, "rising": 2.0**depth}
-        return {
-            name: np.exp(self.logs[self.snapped(shape * max(WIDTHS))]).round().astype(np.int64)
-            for name, shape in shapes.items()
-        }
+    def widths(self, network: int) -> npt.NDArray[np.int64]:
+        """Of a network inside the budget. Shape (5,)."""
+        return np.exp(self.logs[network]).round().astype(np.int64)
 
     def regret(self, network: int) -> float:
         means = self.losses.mean(axis=1)
         return float(means[network] - means.min())
 
 
-def search(problem: Problem, sampler: Sampler, tie: Tie, seed: int) -> list[float]:
+def search(problem: Problem, strategy: Strategy, seed: int) -> list[float]:
     """The regret of what a search has found after each of CHECKS trials."""
-    anchors = problem.anchors()
-    parametrisation = Parametrisation.around(anchors, problem.model, problem.legal, tie=tie, stages=problem.stages)
+    exact = [problem.snapped(np.array(shape, dtype=np.float64)) for shape in strategy.anchors.values()]
+    anchors = dict(zip(strategy.anchors, map(problem.widths, exact), strict=True))
+    parametrisation = Parametrisation.around(
+        anchors, problem.model, problem.legal, tie=strategy.tie, stages=problem.stages
+    )
     drawn = np.random.default_rng(seed).integers(SEEDS, size=len(problem.losses))
     study = optuna.create_study(direction="maximize")
     for widths in anchors.values():
         study.enqueue_trial(parametrisation.encode(widths))
-    exact = [problem.snapped(widths.astype(np.float64)) for widths in anchors.values()]
     trained: dict[int, float] = {}
     found: list[float] = []
     number = copies = 0
     while len(trained) < TRIALS and copies < COPIES_IN_A_ROW:
-        study.sampler = sampler(seed, number)
+        study.sampler = strategy.sampler(seed, number)
         trial = study.ask()
         parameters = {
             name: trial.suggest_float(name, limits.low, limits.high, log=limits.log)
@@ -149,18 +168,23 @@ def _chosen(problem: Problem, trained: Mapping[int, float]) -> float:
     return problem.regret(min(finalists, key=lambda network: problem.losses[network].mean()))
 
 
-def strategies(num_anchors: int) -> dict[str, tuple[Sampler, Tie]]:
-    """Every sampler with every tie, and TPE as Optuna sets it up."""
+def strategies() -> dict[str, Strategy]:
+    """Every sampler with every tie, and what stands beside them."""
 
-    def ours(name: str) -> Sampler:
-        return lambda seed, number: sampler_for(name, seed, number, num_anchors)
+    def ours(name: str, anchors: Mapping[str, tuple[int, ...]] = ANCHORS) -> Sampler:
+        return lambda seed, number: sampler_for(name, seed, number, len(anchors))
 
-    named: dict[str, tuple[Sampler, Tie]] = {f"{name}, {tie}": (ours(name), tie) for name in SAMPLERS for tie in TIES}
     defaults: dict[int, BaseSampler] = {}  # one sampler for a whole search, as Optuna is used
-    named[TPE_DEFAULT] = (
-        lambda seed, number: defaults.setdefault(seed, optuna.samplers.TPESampler(seed=seed)), "group"
-    )  # fmt: skip
-    return named
+
+    def optunas(seed: int, _number: int) -> BaseSampler:
+        return defaults.setdefault(seed, optuna.samplers.TPESampler(seed=seed))
+
+    return {
+        **{f"{name}, {tie}": Strategy(ours(name), tie, ANCHORS) for name in SAMPLERS for tie in TIES},
+        f"{DEFAULT[0]}, {DEFAULT[1]} from uniform alone": Strategy(ours(DEFAULT[0], ALONE), DEFAULT[1], ALONE),
+        RANDOM: Strategy(ours("random", ALONE), "group", ALONE),
+        TPE_DEFAULT: Strategy(optunas, "group", ALONE),
+    }
 
 
 def summary(regrets: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, dict[str, float]]:
@@ -176,7 +200,7 @@ def summary(regrets: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, dict[st
             "regret": float(values.mean()),
             "low": float(values.mean() - half),
             "high": float(values.mean() + half),
-            "of_random": float(values.mean() / regrets["random, group"].mean()),
+            "of_random": float(values.mean() / regrets[RANDOM].mean()),
             "minus_tpe": float(difference.mean()),
             "minus_tpe_half": _half(difference),
         }
@@ -189,35 +213,51 @@ def _half(values: npt.NDArray[np.float64]) -> float:
     return factor * float(values.std(ddof=1)) / len(values) ** 0.5
 
 
+def _anchor(problem: Problem, shape: npt.NDArray[np.float64]) -> dict[str, object]:
+    network = problem.snapped(shape)
+    return {"widths": problem.widths(network).tolist(), "regret": problem.regret(network)}
+
+
+def _prepare(losses: npt.NDArray[np.floating]) -> None:
+    """What a worker keeps between searches."""
+    global _problem
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    _problem = Problem.of(losses)
+
+
+def _measured(name: str, seed: int) -> list[float]:
+    return search(_problem, strategies()[name], seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=FILE)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    problem = Problem.of(Table.complete(arguments.table).losses)
-    measured = {name: [] for name in strategies(0)}
+    losses = Table.complete(arguments.table).losses
+    problem = Problem.of(losses)
+    measured = {}
     began = time.perf_counter()
-    for name in measured:
-        for seed in range(SEARCHES):
-            sampler, tie = strategies(len(problem.anchors()))[name]
-            measured[name].append(search(problem, sampler, tie, seed))
-        print(f"{name}: {np.mean(measured[name], axis=0).round(4).tolist()}", flush=True)
+    with multiprocessing.get_context("spawn").Pool(arguments.workers, _prepare, (losses,)) as pool:
+        for name in strategies():
+            measured[name] = pool.starmap(_measured, [(name, seed) for seed in range(SEARCHES)], chunksize=1)
+            print(f"{name}: {np.mean(measured[name], axis=0).round(4).tolist()}", flush=True)
     result = {
         "budget": BUDGET,
         "networks": len(problem.losses),
         "best": float(problem.losses.mean(axis=1).min()),
         "median": float(np.median(problem.losses.mean(axis=1))),
-        "anchors": {name: widths.tolist() for name, widths in problem.anchors().items()},
+        "anchors": {name: _anchor(problem, np.array(shape, dtype=np.float64)) for name, shape in ANCHORS.items()},
         "trials": TRIALS,
         "searches": SEARCHES,
         "checks": CHECKS,
         "strategies": summary({name: np.array(values)[:, -1] for name, values in measured.items()}),
         "course": {name: np.mean(values, axis=0).round(5).tolist() for name, values in measured.items()},
         "seconds": time.perf_counter() - began,
-        "hardware": hardware("cpu", workers=1, threads=1),
+        "hardware": hardware("cpu", workers=arguments.workers, threads=1),
         "versions": versions(),
     }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ import re
 import shutil
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pruneas.report.records import ArmRecord, ResultRecord
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
-GENERATORS = HERE / "results" / "generators"
+GENERATORS, FOUND = HERE / "results" / "generators", HERE / "results" / "found"
 BUSY = 0.5
 """A load average before a measurement from which on its times are not to be trusted."""
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -31,11 +32,15 @@ def table(name: str) -> str:
     """Markdown of a committed result."""
     if name == "generators":
         return _generators([json.loads(file.read_text(encoding="utf-8")) for file in GENERATORS.glob("*.json")])
+    if name == "found":
+        files = sorted(FOUND.glob("*.json"), reverse=True)
+        return "\n".join(
+            comparison_table(ComparisonRecord.from_json(file.read_text(encoding="utf-8"))) for file in files
+        )
     text = (HERE / "results" / f"{name}.json").read_text(encoding="utf-8")
     if name == "comparison":
         return comparison_table(ComparisonRecord.from_json(text))
-    tables = {"pricing": _pricing, "tracing": _tracing, "training": _training, "scaling": _scaling, "latency": _latency}
-    measured = tables.get(name)
+    measured = TABLES.get(name)
     return measured(json.loads(text)) if measured else _search(ResultRecord.from_json(text))
 
 
@@ -219,6 +224,33 @@ def _scaling(measured: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n\n" + told
 
 
+def _strategies(measured: dict[str, Any]) -> str:
+    """The regret of every search strategy on the width table, best first; its networks below."""
+    checks = measured["checks"]
+    rows = [
+        f"| strategy | {' | '.join(f'after {check} trials' for check in checks)} | 95 % interval | of random search "
+        "| minus TPE |",
+        f"|---|{'---|' * (len(checks) + 3)}",
+    ]
+    for name, row in sorted(measured["strategies"].items(), key=lambda item: item[1]["regret"]):
+        regrets = " | ".join(f"{value:.4f}" for value in measured["course"][name])
+        difference = f"{row['minus_tpe']:+.4f} ± {row['minus_tpe_half']:.4f}"
+        rows.append(
+            f"| {name} | {regrets} | {row['low']:.4f} to {row['high']:.4f} | {row['of_random']:.2f} | {difference} |"
+        )
+    anchors = "; ".join(
+        f"{name} {' '.join(map(str, each['widths']))}: {each['regret']:.4f}"
+        for name, each in measured["anchors"].items()
+    )
+    told = (
+        f"Regret: validation log-loss above that of the best of {measured['networks']:,} networks inside "
+        f"{measured['budget']:.0%} of the FLOPs, which has {measured['best']:.4f} (the median: {measured['median']:.4f}); "
+        f"means of {measured['searches']} searches. The anchors' own: {anchors}. {measured['hardware']}; optuna "
+        f"{measured['versions']['optuna']}.\n"
+    )
+    return "\n".join(rows) + "\n\n" + told
+
+
 def _row(arm: ArmRecord) -> str:
     seeds = " ".join(f"{accuracy * 100:.1f}" for accuracy in arm.test_accuracies)
     spread = "" if arm.std is None else f" ± {arm.std * 100:.2f}"
@@ -277,6 +309,17 @@ def _comparison_row(record: ComparisonRecord, row: RowRecord) -> str:
         f"| {row.mean * 100:.2f}{spread} ({seeds}) | {difference} | {least if least == most else f'{least}-{most}'} "
         f"| {count(round(row.own.flops))} | {count(round(row.before.flops)) if row.before.flops else ''} |"
     )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "pricing": _pricing,
+    "tracing": _tracing,
+    "training": _training,
+    "scaling": _scaling,
+    "latency": _latency,
+    "strategies": _strategies,
+}
+"""Of results that are no records of runs, by name."""
 
 
 def with_tables(text: str) -> str:

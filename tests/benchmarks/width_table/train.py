@@ -1,9 +1,10 @@
 """Train all networks of the width table, three times each: hours, and the table is the ground truth of strategies.
 
     python -m tests.benchmarks.width_table.train --pilot         # spread over architectures beside the seeds' noise
-    python -m tests.benchmarks.width_table.train [--out FILE]    # train what is missing, write table.npz
+    python -m tests.benchmarks.width_table.train [--out FILE] [--workers N]    # train what is missing, write table.npz
 
-The script goes on where it stopped: whatever was trained is in the file, which is replaced whole after every stack.
+A worker takes one core. The script goes on where it stopped: whatever was trained is in the file, which is replaced
+whole after every stack.
 
 Many networks are trained at once as one grouped convolution, a group a network, and every network is embedded in one of
 the greatest widths: weights of channels that it does not have begin at zero. A channel of zeros stays one (batch norm
@@ -12,6 +13,7 @@ So each is trained exactly as it would be alone, three to four times faster on o
 """
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -135,6 +137,15 @@ def trained(trainings: Sequence[tuple[Sequence[int], int]], epochs: int = EPOCHS
     return stack.evaluate(validation, answers)
 
 
+def measured(part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """These combinations, their log-losses and accuracies (combinations, SEEDS), and seconds of a core."""
+    began = time.process_time()
+    pairs = [(int(combination), index) for combination in part for index in range(SEEDS)]
+    losses, accuracies = trained([(COMBINATIONS[c], seed_of(c, index)) for c, index in pairs])
+    shape = len(part), SEEDS
+    return part, losses.view(shape).numpy(), accuracies.view(shape).numpy(), time.process_time() - began
+
+
 def seed_of(combination: int, index: int) -> int:
     """Each training has a seed of its own: networks of different widths share no more than those of the same."""
     return derive(0, "width table", combination, index)
@@ -174,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pilot", action="store_true", help="train a sample only, and say what the table would show")
     parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.pilot:
@@ -181,17 +193,14 @@ def main() -> None:
         return
     table = Table.read(arguments.out) if arguments.out.exists() else Table.empty()
     order = np.random.default_rng(0).permutation(len(COMBINATIONS))  # so that a part of the table is a sample of it
-    for part in np.split(order, np.arange(STACK, len(order), STACK)):
-        if not np.isnan(table.losses[part]).any():
-            continue
-        began = time.process_time()
-        pairs = [(int(combination), index) for combination in part for index in range(SEEDS)]
-        losses, accuracies = trained([(COMBINATIONS[c], seed_of(c, index)) for c, index in pairs])
-        table.losses[part] = losses.view(len(part), SEEDS).numpy()
-        table.accuracies[part] = accuracies.view(len(part), SEEDS).numpy()
-        table.write(arguments.out)
-        took = time.process_time() - began
-        print(f"{table.num_trained} of {len(COMBINATIONS)} combinations, {took:.1f} s", flush=True)
+    parts = [
+        part for part in np.split(order, np.arange(STACK, len(order), STACK)) if np.isnan(table.losses[part]).any()
+    ]
+    with multiprocessing.get_context("spawn").Pool(arguments.workers, torch.set_num_threads, (1,)) as pool:
+        for part, losses, accuracies, took in pool.imap_unordered(measured, parts):
+            table.losses[part], table.accuracies[part] = losses, accuracies
+            table.write(arguments.out)
+            print(f"{table.num_trained} of {len(COMBINATIONS)} combinations, {took:.1f} s", flush=True)
     report(table.losses.astype(np.float64))
 
 

@@ -1,0 +1,153 @@
+"""What Torch-Pruning and FastNAS make of a network at a budget, read as widths.
+
+Each is called as its own documentation does it, and decides by itself which channels go. It counts FLOPs in its own
+way, so it is asked for a little less, again and again, until what it gives fits pruneas' budget by fvcore's count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pruneas.cost.model import Widths
+from pruneas.errors import StructureError
+from pruneas.generators import Generated, Method, Task
+
+STEPS = 400
+"""Of Torch-Pruning: its own script's steps from the whole network to nothing."""
+IMAGES = 1024
+"""Of the training images, on which FastNAS scores."""
+TRIES, MARGIN = 20, 0.995
+"""How often FastNAS is asked, and for how much less than would do if its count were ours."""
+
+
+def torch_pruning(task: Task) -> Generated:
+    """Group norms over the whole network, a step at a time until the budget is met.
+
+    As in `examples/reproduce/main.py` of Torch-Pruning: `GroupMagnitudeImportance`, global pruning, the classifier
+    left alone.
+    """
+    import torch_pruning as tp
+
+    network = task.network().eval()
+    pruner = tp.pruner.BasePruner(
+        network,
+        _example(task),
+        importance=tp.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True,
+        pruning_ratio=1.0,
+        max_pruning_ratio=1.0 - float((task.legal.lowest / task.model.base_widths).max()),
+        iterative_steps=STEPS,
+        ignored_layers=_classifiers(network),
+    )
+    for _ in range(STEPS):
+        pruner.step()
+        widths = _widths(task, network)
+        if task.limits.fit(task.model, widths):
+            return Generated(widths=widths)
+    raise StructureError(f"torch-pruning: left {task.limits.most} unmet after {STEPS} steps; widths {widths.tolist()}")
+
+
+def fastnas(task: Task) -> Generated:
+    """The sensitivity of the loss to every width alone, one threshold for all of them by bisection.
+
+    As in the documentation of ModelOpt, with channels in steps of one (its default of 32 leaves small networks as they
+    are), scored by minus the log-loss of training images.
+    """
+    import modelopt.torch.prune as mtp
+
+    assert task.images is not None
+    batches = list(task.some_images(IMAGES, 256))
+
+    @torch.no_grad()
+    def score(network: nn.Module) -> float:
+        losses = [float(F.cross_entropy(network(images), labels, reduction="sum")) for images, labels in batches]
+        return -sum(losses) / sum(len(labels) for _, labels in batches)
+
+    def widths_at(share: float, checkpoint: str) -> Widths:
+        with _silence():
+            network, _ = mtp.prune(
+                task.network().to(task.device).eval(),
+                mode=[("fastnas", _rules())],
+                constraints={"flops": f"{100 * share:.3f}%"},
+                dummy_input=_example(task).to(task.device),
+                config={"data_loader": None, "score_func": score, "checkpoint": checkpoint, "verbose": False},
+            )
+        return _widths(task, network)
+
+    share = task.limits.most["flops"] / task.model.base.flops
+    with tempfile.TemporaryDirectory() as folder:  # of the sensitivities, which are the same for every share
+        for _ in range(TRIES):
+            widths = widths_at(share, str(Path(folder) / "sensitivities.pth"))
+            if task.limits.fit(task.model, widths):
+                return Generated(widths=widths)
+            share *= MARGIN * min(1.0, task.limits.most["flops"] / int(task.model.flops(widths)))
+    raise StructureError(f"fastnas: left {task.limits.most} unmet after {TRIES} tries; widths {widths.tolist()}")
+
+
+def _rules() -> dict[str, dict[str, object]]:
+    """FastNAS's own rules of its search space, with steps of one channel."""
+    from modelopt.torch.prune.fastnas import FastNASConfig
+
+    rules = FastNASConfig().model_dump()
+    for kind in rules.values():
+        for rule in kind.values():
+            for divisor in ("channel_divisor", "feature_divisor"):
+                if rule is not None and divisor in rule:
+                    rule[divisor] = 1
+    return rules
+
+
+def _widths(task: Task, network: nn.Module) -> Widths:
+    """The widths of a network that was made narrower: from the parameters that a group alone fills. Shape (groups,)."""
+    sizes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    found = []
+    for group in task.structure.groups:
+        whole = task.structure.shapes
+        filled = [m for m in group.members if whole[m.parameter][m.dim] == m.multiplicity * group.width]
+        if not filled:
+            raise StructureError(f"width group {group.name}: no parameter is filled by it alone; cannot be read back")
+        found.append(sizes[filled[0].parameter][filled[0].dim] // filled[0].multiplicity)
+    return np.maximum(np.array(found, dtype=np.int64), task.legal.lowest)
+
+
+def _example(task: Task) -> torch.Tensor:
+    (given,) = task.structure.inputs
+    return torch.zeros(1, *given.shape)
+
+
+def _classifiers(network: nn.Module) -> list[nn.Module]:
+    """The last linear layer: its outputs are the classes."""
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1:]
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the progress bars and warnings that are printed on the way."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+
+
+TORCH_PRUNING = Method(
+    name="torch-pruning",
+    summary="Torch-Pruning 1.6: group norms over the whole network, step by step",
+    needs=frozenset({"weights"}),
+    generate=torch_pruning,
+)
+FASTNAS = Method(
+    name="fastnas",
+    summary="ModelOpt 0.47's FastNAS: the loss's sensitivity to every width alone, one threshold",
+    needs=frozenset({"weights", "data"}),
+    generate=fastnas,
+)
