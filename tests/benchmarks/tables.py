@@ -227,9 +227,9 @@ def _scaling(measured: dict[str, Any]) -> str:
 def _strategies(measured: dict[str, Any]) -> str:
     """The regret of every search strategy on the width table, best first; its networks below."""
     checks = measured["checks"]
+    after = " | ".join(f"after {check} trials" for check in checks)
     rows = [
-        f"| strategy | {' | '.join(f'after {check} trials' for check in checks)} | 95 % interval | of random search "
-        "| minus TPE |",
+        f"| strategy | {after} | 95 % interval | of random search | minus TPE |",
         f"|---|{'---|' * (len(checks) + 3)}",
     ]
     for name, row in sorted(measured["strategies"].items(), key=lambda item: item[1]["regret"]):
@@ -244,7 +244,7 @@ def _strategies(measured: dict[str, Any]) -> str:
     )
     told = (
         f"Regret: validation log-loss above that of the best of {measured['networks']:,} networks inside "
-        f"{measured['budget']:.0%} of the FLOPs, which has {measured['best']:.4f} (the median: {measured['median']:.4f}); "
+        f"{measured['budget']:.0%} of the FLOPs: {measured['best']:.4f}, the median {measured['median']:.4f}; "
         f"means of {measured['searches']} searches. The anchors' own: {anchors}. {measured['hardware']}; optuna "
         f"{measured['versions']['optuna']}.\n"
     )

@@ -1,6 +1,6 @@
 """How long tracing takes beside Torch-Pruning's dependency graph, and how much memory beside a forward pass.
 
-    pip install '.[peers]'
+    pip install ./tests/benchmarks/peers
     python -m tests.benchmarks.tracing           # measure, print, write results/tracing.json
 
 Times are of one process with one thread, the two in turn on the same network, after one run of each that does not

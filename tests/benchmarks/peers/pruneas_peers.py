@@ -39,18 +39,20 @@ def torch_pruning(task: Task) -> Generated:
     import torch_pruning as tp
 
     network = task.network().eval()
-    pruner = tp.pruner.BasePruner(
-        network,
-        _example(task),
-        importance=tp.importance.GroupMagnitudeImportance(p=2),
-        global_pruning=True,
-        pruning_ratio=1.0,
-        max_pruning_ratio=1.0 - float((task.legal.lowest / task.model.base_widths).max()),
-        iterative_steps=STEPS,
-        ignored_layers=_classifiers(network),
-    )
+    with _told("torch-pruning"):
+        pruner = tp.pruner.BasePruner(
+            network,
+            _example(task),
+            importance=tp.importance.GroupMagnitudeImportance(p=2),
+            global_pruning=True,
+            pruning_ratio=1.0,
+            max_pruning_ratio=1.0 - float((task.legal.lowest / task.model.base_widths).max()),
+            iterative_steps=STEPS,
+            ignored_layers=_classifiers(network),
+        )
     for _ in range(STEPS):
-        pruner.step()
+        with _told("torch-pruning"):
+            pruner.step()
         widths = _widths(task, network)
         if task.limits.fit(task.model, widths):
             return Generated(widths=widths)
@@ -74,7 +76,7 @@ def fastnas(task: Task) -> Generated:
         return -sum(losses) / sum(len(labels) for _, labels in batches)
 
     def widths_at(share: float, checkpoint: str) -> Widths:
-        with _silence():
+        with _silence(), _told("fastnas"):
             network, _ = mtp.prune(
                 task.network().to(task.device).eval(),
                 mode=[("fastnas", _rules())],
@@ -108,16 +110,22 @@ def _rules() -> dict[str, dict[str, object]]:
 
 
 def _widths(task: Task, network: nn.Module) -> Widths:
-    """The widths of a network that was made narrower: from the parameters that a group alone fills. Shape (groups,)."""
+    """The widths of a network that was made narrower, at least the least legal ones. Shape (groups,).
+
+    A parameter's size is a sum of widths, each as often as its group's channels lie in it, and of what cannot change.
+    """
+    groups = task.structure.groups
     sizes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    found = []
-    for group in task.structure.groups:
-        whole = task.structure.shapes
-        filled = [m for m in group.members if whole[m.parameter][m.dim] == m.multiplicity * group.width]
-        if not filled:
-            raise StructureError(f"width group {group.name}: no parameter is filled by it alone; cannot be read back")
-        found.append(sizes[filled[0].parameter][filled[0].dim] // filled[0].multiplicity)
-    return np.maximum(np.array(found, dtype=np.int64), task.legal.lowest)
+    counts, left = [], []
+    for (name, dim), layout in task.structure.layouts.items():
+        if name in sizes:
+            counts.append([(layout.groups == index).sum() / group.width for index, group in enumerate(groups)])
+            left.append(sizes[name][dim] - (layout.groups < 0).sum())
+    solved, *_ = np.linalg.lstsq(np.array(counts), np.array(left), rcond=None)
+    widths = solved.round().astype(np.int64)
+    if not np.array_equal(np.array(counts) @ widths, left):
+        raise StructureError(f"sizes that are no widths of this network's groups; the nearest are {widths.tolist()}")
+    return np.maximum(widths, task.legal.lowest)
 
 
 def _example(task: Task) -> torch.Tensor:
@@ -128,6 +136,15 @@ def _example(task: Task) -> torch.Tensor:
 def _classifiers(network: nn.Module) -> list[nn.Module]:
     """The last linear layer: its outputs are the classes."""
     return [module for module in network.modules() if isinstance(module, nn.Linear)][-1:]
+
+
+@contextlib.contextmanager
+def _told(tool: str) -> Iterator[None]:
+    """A network that the tool cannot work on is the user's to hear of, whatever the tool raises."""
+    try:
+        yield
+    except Exception as error:
+        raise StructureError(f"{tool} cannot work on this network: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
