@@ -118,7 +118,11 @@ def announced(finished, tmp_path, monkeypatch):
 
 def test_a_worker_waits_for_a_search_that_is_announced_and_joins_it_when_it_begins(announced):
     announced.thread.start()
-    time.sleep(1)
+    for _ in range(600):
+        if announced.told:
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)  # ten more looks
     assert announced.thread.is_alive()
     assert announced.told == ["waits until 0.5 begins"], "once"
     announced.set(**{OVER: False, AHEAD: False})

