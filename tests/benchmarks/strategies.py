@@ -13,17 +13,17 @@ Anchors are those of a search: uniform scaling and what l1 and slimming give at 
 
     pruneas generate l1 --network tests.benchmarks.width_table.network:plain --input 1x8x8 --data digits --budget 0.2
 
-Beside every sampler and parametrisation from these anchors stand plain random search and TPE as Optuna sets it up, both
-from uniform scaling alone: what a user of Optuna would do.
+Beside every sampler and parametrisation around these anchors stand plain random search and TPE as Optuna sets it up,
+over all widths of the table and from uniform scaling alone: what a user of Optuna would do. What is measured lies in
+the result file, strategy by strategy; the script goes on where it stopped.
 """
 
 import argparse
 import json
 import multiprocessing
-import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ from pruneas.architecture import Input, Reference
 from pruneas.catalogue import SAMPLERS, TIES, Tie
 from pruneas.cost.model import CostModel
 from pruneas.cost.widths import LegalWidths, WidthRules
+from pruneas.files import write_text
 from pruneas.generators.stages import group_stages
 from pruneas.networks import make
 from pruneas.run.machine import hardware, versions
@@ -52,7 +53,7 @@ RESULT = Path(__file__).parent / "results" / "strategies.json"
 NETWORK = "tests.benchmarks.width_table.network:plain"
 BUDGET = 0.2
 """Of the widest network's FLOPs."""
-TRIALS, SEARCHES, TOP, CHECKS = 60, 30, 5, (20, 40, 60)
+TRIALS, SEARCHES, TOP, CHECKS = 60, 30, 5, (10, 20, 40, 60)
 """Trials of a search; searches of a strategy, each with a seed of its own; finalists; after how many trials to look."""
 CONFIDENCE = 0.95
 ANCHORS: Mapping[str, tuple[int, ...]] = {
@@ -61,7 +62,7 @@ ANCHORS: Mapping[str, tuple[int, ...]] = {
     "slimming": (7, 4, 7, 9, 15),
 }
 ALONE = {"uniform": ANCHORS["uniform"]}
-RANDOM, TPE_DEFAULT = "random search from uniform alone", "TPE from uniform alone, Optuna's settings"
+RANDOM, TPE_DEFAULT = "random search over all widths", "TPE over all widths, Optuna's settings"
 DEFAULT: tuple[str, Tie] = ("gp", "group")
 """What `pruneas search` does unless told otherwise; a test holds it equal to the space's defaults."""
 
@@ -71,11 +72,12 @@ Sampler = Callable[[int, int], BaseSampler]
 
 @dataclass(frozen=True)
 class Strategy:
-    """How to search, and the shapes that are tried first."""
+    """How to search, and the shapes that are tried first. `everywhere`: over all widths, not around the anchors."""
 
     sampler: Sampler
     tie: Tie
     anchors: Mapping[str, tuple[int, ...]]
+    everywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,9 @@ def search(problem: Problem, strategy: Strategy, seed: int) -> list[float]:
     parametrisation = Parametrisation.around(
         anchors, problem.model, problem.legal, tie=strategy.tie, stages=problem.stages
     )
+    if strategy.everywhere:
+        ones = np.ones(len(parametrisation.multipliers))
+        parametrisation = replace(parametrisation, low=ones * min(WIDTHS) / max(WIDTHS), high=ones)
     drawn = np.random.default_rng(seed).integers(SEEDS, size=len(problem.losses))
     study = optuna.create_study(direction="maximize")
     for widths in anchors.values():
@@ -179,11 +184,13 @@ def strategies() -> dict[str, Strategy]:
     def optunas(seed: int, _number: int) -> BaseSampler:
         return defaults.setdefault(seed, optuna.samplers.TPESampler(seed=seed))
 
+    gp, group = DEFAULT
     return {
         **{f"{name}, {tie}": Strategy(ours(name), tie, ANCHORS) for name in SAMPLERS for tie in TIES},
-        f"{DEFAULT[0]}, {DEFAULT[1]} from uniform alone": Strategy(ours(DEFAULT[0], ALONE), DEFAULT[1], ALONE),
-        RANDOM: Strategy(ours("random", ALONE), "group", ALONE),
-        TPE_DEFAULT: Strategy(optunas, "group", ALONE),
+        f"{gp}, {group}, from uniform alone": Strategy(ours(gp, ALONE), group, ALONE),
+        f"{gp}, {group}, over all widths": Strategy(ours(gp, ALONE), group, ALONE, everywhere=True),
+        RANDOM: Strategy(ours("random", ALONE), "group", ALONE, everywhere=True),
+        TPE_DEFAULT: Strategy(optunas, "group", ALONE, everywhere=True),
     }
 
 
@@ -213,6 +220,20 @@ def _half(values: npt.NDArray[np.float64]) -> float:
     return factor * float(values.std(ddof=1)) / len(values) ** 0.5
 
 
+def _facts(problem: Problem) -> dict[str, object]:
+    """What there is to find."""
+    means = problem.losses.mean(axis=1)
+    shapes = {name: np.array(shape, dtype=np.float64) for name, shape in ANCHORS.items()}
+    best = np.argsort(means)[:100]
+    return {
+        "networks": len(means),
+        "best": float(means.min()),
+        "median": float(np.median(means)),
+        "noise": float(np.sqrt(problem.losses[best].var(axis=1, ddof=1).mean() / SEEDS)),
+        "anchors": {name: _anchor(problem, shape) for name, shape in shapes.items()},
+    }
+
+
 def _anchor(problem: Problem, shape: npt.NDArray[np.float64]) -> dict[str, object]:
     network = problem.snapped(shape)
     return {"widths": problem.widths(network).tolist(), "regret": problem.regret(network)}
@@ -238,29 +259,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     losses = Table.complete(arguments.table).losses
-    problem = Problem.of(losses)
-    measured = {}
-    began = time.perf_counter()
+    setting = {"budget": BUDGET, "trials": TRIALS, "searches": SEARCHES, "checks": list(CHECKS), "versions": versions()}
+    before = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    found = before["found"] if all(before.get(name) == value for name, value in setting.items()) else {}
+    result = {**setting, **_facts(Problem.of(losses)), "hardware": hardware("cpu", arguments.workers, 1)}
     with multiprocessing.get_context("spawn").Pool(arguments.workers, _prepare, (losses,)) as pool:
         for name in strategies():
-            measured[name] = pool.starmap(_measured, [(name, seed) for seed in range(SEARCHES)], chunksize=1)
-            print(f"{name}: {np.mean(measured[name], axis=0).round(4).tolist()}", flush=True)
-    result = {
-        "budget": BUDGET,
-        "networks": len(problem.losses),
-        "best": float(problem.losses.mean(axis=1).min()),
-        "median": float(np.median(problem.losses.mean(axis=1))),
-        "anchors": {name: _anchor(problem, np.array(shape, dtype=np.float64)) for name, shape in ANCHORS.items()},
-        "trials": TRIALS,
-        "searches": SEARCHES,
-        "checks": CHECKS,
-        "strategies": summary({name: np.array(values)[:, -1] for name, values in measured.items()}),
-        "course": {name: np.mean(values, axis=0).round(5).tolist() for name, values in measured.items()},
-        "seconds": time.perf_counter() - began,
-        "hardware": hardware("cpu", workers=arguments.workers, threads=1),
-        "versions": versions(),
-    }
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            if name not in found:
+                searches = [(name, seed) for seed in range(SEARCHES)]
+                found[name] = [
+                    [round(regret, 5) for regret in each] for each in pool.starmap(_measured, searches, chunksize=1)
+                ]
+            print(f"{name}: {np.mean(found[name], axis=0).round(4).tolist()}", flush=True)
+            result["found"] = found
+            write_text(arguments.out, json.dumps(result) + "\n")
+    result["strategies"] = summary({name: np.array(values)[:, -1] for name, values in found.items()})
+    result["course"] = {name: np.mean(values, axis=0).tolist() for name, values in found.items()}
+    write_text(arguments.out, json.dumps(result) + "\n")
     show(result)
 
 
