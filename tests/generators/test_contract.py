@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from pruneas.cost.widths import WidthRules
+from pruneas.catalogue import other_generators
 from pruneas.errors import SpaceError, StructureError
 from pruneas.generators import METHODS, Generated, Method, Task, find_methods
 from pruneas.structure.build import build_widths
@@ -200,6 +201,6 @@ def test_unknown_names_and_options_are_complained_about_together() -> None:
     assert caught.value.complaints == (
         "generators.methods: there is no generator called 'slimmin'; did you mean 'slimming'?",
         "generators.options.slimming: there is no option 'pul'",
-        f"generators.methods: there is no generator called 'xyzzy'; there are {', '.join(METHODS)}",
+        f"generators.methods: there is no generator called 'xyzzy'; there are {', '.join([*METHODS, *other_generators()])}",
         "generators.options.uniform: 'uniform' is not among generators.methods",
     )

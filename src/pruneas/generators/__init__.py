@@ -66,7 +66,7 @@ def find_methods(names: list[str], options: Mapping[str, Mapping[str, object]]) 
             complaints += [f"generators.options.{name}: there is no option {option!r}" for option in sorted(unknown)]
             continue
         near = get_close_matches(name, [*METHODS, *others], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join([*METHODS, *others])}"
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join([*METHODS, *sorted(others)])}"
         complaints.append(f"generators.methods: there is no generator called {name!r}; {hint}")
     complaints += [
         f"generators.options.{name}: {name!r} is not among generators.methods" for name in options if name not in names
