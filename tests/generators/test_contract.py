@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruneas.cost.widths import WidthRules
 from pruneas.catalogue import other_generators
+from pruneas.cost.widths import WidthRules
 from pruneas.errors import SpaceError, StructureError
 from pruneas.generators import METHODS, Generated, Method, Task, find_methods
 from pruneas.structure.build import build_widths
@@ -196,11 +196,12 @@ def test_uniform_comes_first_and_every_name_once() -> None:
 
 
 def test_unknown_names_and_options_are_complained_about_together() -> None:
+    known = ", ".join([*METHODS, *other_generators()])
     with pytest.raises(SpaceError) as caught:
         find_methods(["slimmin", "slimming", "xyzzy"], {"slimming": {"pul": 1}, "uniform": {}})
     assert caught.value.complaints == (
         "generators.methods: there is no generator called 'slimmin'; did you mean 'slimming'?",
         "generators.options.slimming: there is no option 'pul'",
-        f"generators.methods: there is no generator called 'xyzzy'; there are {', '.join([*METHODS, *other_generators()])}",
+        f"generators.methods: there is no generator called 'xyzzy'; there are {known}",
         "generators.options.uniform: 'uniform' is not among generators.methods",
     )
