@@ -277,6 +277,12 @@ def comparison_table(record: ComparisonRecord) -> str:
     ]
     others = [each for each in record.contrasts if each.question not in ("to uniform", "random to uniform")]
     told = [f"- {sentence}" for sentence in record.verdict]
+    if record.bases == "once":  # otherwise they differ from seed to seed
+        told = [
+            f"- Widths of {each.name} at {each.budget}: {' '.join(map(str, each.widths.values()))}"
+            for each in record.architectures
+            if not each.masked
+        ] + told
     told += [f"- {each.sentence}." for each in others if each.word in ("better", "worse")]
     spread = "" if record.pooled_std is None else f"; spread of seeds {record.pooled_std * 100:.2f} points, pooled"
     error = max(row.test_sampling_error for row in record.rows)

@@ -1,7 +1,8 @@
 """What Torch-Pruning and FastNAS make of a network at a budget, read as widths.
 
-Each is called as its own documentation does it, and decides by itself which channels go. It counts FLOPs in its own
-way, so it is asked for a little less, again and again, until what it gives fits pruneas' budget by fvcore's count.
+Each is called as its own documentation does it, and decides by itself which channels go. They count FLOPs in their own
+way and stop somewhere below what they were asked for; so what they give is scaled, as it is, to what the budget allows
+by fvcore's count: nobody is behind for FLOPs that were not spent.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ STEPS = 400
 """Of Torch-Pruning: its own script's steps from the whole network to nothing."""
 IMAGES = 1024
 """Of the training images, on which FastNAS scores."""
-TRIES, MARGIN = 20, 0.995
-"""How often FastNAS is asked, and for how much less than would do if its count were ours."""
 
 
 def torch_pruning(task: Task) -> Generated:
@@ -55,8 +54,8 @@ def torch_pruning(task: Task) -> Generated:
             pruner.step()
         widths = _widths(task, network)
         if task.limits.fit(task.model, widths):
-            return Generated(widths=widths)
-    raise StructureError(f"torch-pruning: left {task.limits.most} unmet after {STEPS} steps; widths {widths.tolist()}")
+            break
+    return Generated(widths=task.project(widths.astype(np.float64)))
 
 
 def fastnas(task: Task) -> Generated:
@@ -68,6 +67,8 @@ def fastnas(task: Task) -> Generated:
     import modelopt.torch.prune as mtp
 
     assert task.images is not None
+    if task.share is not None or "flops" not in task.limits.most:
+        raise StructureError(f"fastnas: must have a budget of FLOPs, which it counts; got {task.limits}")
     batches = list(task.some_images(IMAGES, 256))
 
     @torch.no_grad()
@@ -75,25 +76,21 @@ def fastnas(task: Task) -> Generated:
         losses = [float(F.cross_entropy(network(images), labels, reduction="sum")) for images, labels in batches]
         return -sum(losses) / sum(len(labels) for _, labels in batches)
 
-    def widths_at(share: float, checkpoint: str) -> Widths:
-        with _silence(), _told("fastnas"):
-            network, _ = mtp.prune(
-                task.network().to(task.device).eval(),
-                mode=[("fastnas", _rules())],
-                constraints={"flops": f"{100 * share:.3f}%"},
-                dummy_input=_example(task).to(task.device),
-                config={"data_loader": None, "score_func": score, "checkpoint": checkpoint, "verbose": False},
-            )
-        return _widths(task, network)
-
     share = task.limits.most["flops"] / task.model.base.flops
-    with tempfile.TemporaryDirectory() as folder:  # of the sensitivities, which are the same for every share
-        for _ in range(TRIES):
-            widths = widths_at(share, str(Path(folder) / "sensitivities.pth"))
-            if task.limits.fit(task.model, widths):
-                return Generated(widths=widths)
-            share *= MARGIN * min(1.0, task.limits.most["flops"] / int(task.model.flops(widths)))
-    raise StructureError(f"fastnas: left {task.limits.most} unmet after {TRIES} tries; widths {widths.tolist()}")
+    with tempfile.TemporaryDirectory() as folder, _silence(), _told("fastnas"):
+        network, _ = mtp.prune(
+            task.network().to(task.device).eval(),
+            mode=[("fastnas", _rules())],
+            constraints={"flops": f"{100 * share:.3f}%"},
+            dummy_input=_example(task).to(task.device),
+            config={
+                "data_loader": None,
+                "score_func": score,
+                "checkpoint": str(Path(folder) / "sensitivities.pth"),
+                "verbose": False,
+            },
+        )
+    return Generated(widths=task.project(_widths(task, network).astype(np.float64)))
 
 
 def _rules() -> dict[str, dict[str, object]]:
@@ -110,7 +107,7 @@ def _rules() -> dict[str, dict[str, object]]:
 
 
 def _widths(task: Task, network: nn.Module) -> Widths:
-    """The widths of a network that was made narrower, at least the least legal ones. Shape (groups,).
+    """The widths of a network that was made narrower. Shape (groups,).
 
     A parameter's size is a sum of widths, each as often as its group's channels lie in it, and of what cannot change.
     """
@@ -125,7 +122,7 @@ def _widths(task: Task, network: nn.Module) -> Widths:
     widths = solved.round().astype(np.int64)
     if not np.array_equal(np.array(counts) @ widths, left):
         raise StructureError(f"sizes that are no widths of this network's groups; the nearest are {widths.tolist()}")
-    return np.maximum(widths, task.legal.lowest)
+    return widths
 
 
 def _example(task: Task) -> torch.Tensor:
