@@ -68,3 +68,15 @@ def test_a_result_can_be_shown(capsys):
     result = {"trials": 60, "searches": 2, "checks": [20, 40, 60], "strategies": {"gp, group": row}, "course": course}
     strategies.show(json.loads(json.dumps(result)))
     assert "gp" in capsys.readouterr().out
+
+
+def test_between_the_tables_networks_the_truth_is_linear_and_seeds_scatter_as_they_do_there() -> None:
+    logs = np.log(COMBINATIONS)
+    plane = 2 - logs @ [0.01, 0.05, 0.02, 0.04, 0.03]
+    table = plane[:, None] * (1 + 0.1 * np.random.default_rng(1).standard_normal((len(plane), SEEDS)))
+    found = Problem.of(np.repeat(plane[:, None], SEEDS, axis=1), between=True)
+    assert len(found.truth) > 100_000
+    assert found.truth == pytest.approx(2 - found.logs @ [0.01, 0.05, 0.02, 0.04, 0.03])
+    noisy = Problem.of(table, between=True)
+    assert (noisy.losses / noisy.truth[:, None]).std() == pytest.approx(0.1, rel=0.05)
+    assert found.regret(found.snapped(np.array([3.0, 5.0, 7.0, 11.0, 13.0]))) > 0

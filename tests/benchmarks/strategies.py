@@ -1,6 +1,7 @@
 """Samplers and parametrisations on the width table: how far from the best network a search of 60 trials ends.
 
     python -m tests.benchmarks.strategies            # all of them, 30 seeds each; print, write results/strategies.json
+    python -m tests.benchmarks.strategies --between  # the same on all integer widths, interpolated between the table's
     python -m tests.benchmarks.strategies --table FILE --out FILE --workers N    # a worker takes one core
 
 A search is the one of `pruneas search`: the anchors first, then what the sampler proposes; what was trained before does
@@ -19,6 +20,7 @@ the result file, strategy by strategy; the script goes on where it stopped.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import warnings
@@ -34,6 +36,7 @@ from optuna.samplers import BaseSampler
 from rich.console import Console
 from rich.table import Table as Rows
 from scipy import stats
+from scipy.interpolate import RegularGridInterpolator
 
 from pruneas.architecture import Input, Reference
 from pruneas.catalogue import SAMPLERS, TIES, Tie
@@ -50,6 +53,7 @@ from pruneas.structure.build import structure_of
 from tests.benchmarks.width_table import COMBINATIONS, FILE, SEEDS, WIDTHS, Table
 
 RESULT = Path(__file__).parent / "results" / "strategies.json"
+BETWEEN = RESULT.with_name("strategies-between.json")
 NETWORK = "tests.benchmarks.width_table.network:plain"
 BUDGET = 0.2
 """Of the widest network's FLOPs."""
@@ -82,22 +86,25 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Problem:
-    """Networks of the table inside the budget: logarithms of widths (networks, 5), log-losses (networks, 3)."""
+    """Networks inside the budget: logarithms of widths (networks, 5), log-losses of seeds (networks, 3), their truth
+    (networks,), which on the table is their mean."""
 
     model: CostModel
     legal: LegalWidths
     stages: Mapping[str, int]
     logs: npt.NDArray[np.float64]
     losses: npt.NDArray[np.float64]
+    truth: npt.NDArray[np.float64]
     most: int
 
     @classmethod
-    def of(cls, losses: npt.NDArray[np.floating]) -> "Problem":
+    def of(cls, losses: npt.NDArray[np.floating], between: bool = False) -> "Problem":
+        """Of the table's losses (3125, 3); `between`: of all integer widths, interpolated."""
         reference = Reference.parse(NETWORK)
         network = make(reference)
         structure = structure_of(network, reference, (Input((1, 8, 8)),))
         model = CostModel.of(structure, network)
-        widths = np.array(COMBINATIONS)
+        widths, losses, truth = _filled(losses) if between else (np.array(COMBINATIONS), losses, losses.mean(axis=1))
         most = int(BUDGET * model.base.flops)
         inside = model.flops(widths) <= most
         return cls(
@@ -106,6 +113,7 @@ class Problem:
             stages=group_stages(structure),
             logs=np.log(widths[inside]),
             losses=losses[inside].astype(np.float64),
+            truth=truth[inside].astype(np.float64),
             most=most,
         )
 
@@ -130,8 +138,26 @@ class Problem:
         return np.exp(self.logs[network]).round().astype(np.int64)
 
     def regret(self, network: int) -> float:
-        means = self.losses.mean(axis=1)
-        return float(means[network] - means.min())
+        return float(self.truth[network] - self.truth.min())
+
+
+def _filled(
+    losses: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Every integer width between the table's: widths (networks, 5), made-up seeds' log-losses and their truth.
+
+    The truth is the table's mean, linear between logarithms of widths in every dimension; each seed adds normal noise
+    whose deviation is the table's, as a share of the log-loss.
+    """
+    means = losses.mean(axis=1, dtype=np.float64)
+    relative = float(np.sqrt((losses.var(axis=1, ddof=1) / means**2).mean()))
+    one = np.log(np.arange(min(WIDTHS), max(WIDTHS) + 1))
+    widths = np.array(list(itertools.product(range(min(WIDTHS), max(WIDTHS) + 1), repeat=5)))
+    cube = means.reshape([len(WIDTHS)] * 5)
+    grid = RegularGridInterpolator([np.log(WIDTHS)] * 5, cube)
+    truth = grid(np.array(list(itertools.product(one, repeat=5))))
+    noise = np.random.default_rng(0).standard_normal((len(truth), SEEDS))
+    return widths, truth[:, None] * (1 + relative * noise), truth
 
 
 def search(problem: Problem, strategy: Strategy, seed: int) -> list[float]:
@@ -195,7 +221,7 @@ def strategies() -> dict[str, Strategy]:
 
 
 def summary(regrets: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, dict[str, float]]:
-    """Mean regret after TRIALS trials with its interval, and the mean difference to TPE's default, paired by seed.
+    """Mean regret with its interval, beside random search's, and the mean difference to TPE's default, paired by seed.
 
     `regrets`: (searches,) by strategy. Intervals are Student's, of CONFIDENCE.
     """
@@ -222,7 +248,7 @@ def _half(values: npt.NDArray[np.float64]) -> float:
 
 def _facts(problem: Problem) -> dict[str, object]:
     """What there is to find."""
-    means = problem.losses.mean(axis=1)
+    means = problem.truth
     shapes = {name: np.array(shape, dtype=np.float64) for name, shape in ANCHORS.items()}
     best = np.argsort(means)[:100]
     return {
@@ -239,13 +265,13 @@ def _anchor(problem: Problem, shape: npt.NDArray[np.float64]) -> dict[str, objec
     return {"widths": problem.widths(network).tolist(), "regret": problem.regret(network)}
 
 
-def _prepare(losses: npt.NDArray[np.floating]) -> None:
+def _prepare(losses: npt.NDArray[np.floating], between: bool) -> None:
     """What a worker keeps between searches."""
     global _problem
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    _problem = Problem.of(losses)
+    _problem = Problem.of(losses, between)
 
 
 def _measured(name: str, seed: int) -> list[float]:
@@ -255,15 +281,21 @@ def _measured(name: str, seed: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=FILE)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--between", action="store_true", help="all integer widths, interpolated between the table's")
     arguments = parser.parse_args()
+    out: Path = arguments.out or (BETWEEN if arguments.between else RESULT)
     losses = Table.complete(arguments.table).losses
     setting = {"budget": BUDGET, "trials": TRIALS, "searches": SEARCHES, "checks": list(CHECKS), "versions": versions()}
-    before = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     found = before["found"] if all(before.get(name) == value for name, value in setting.items()) else {}
-    result = {**setting, **_facts(Problem.of(losses)), "hardware": hardware("cpu", arguments.workers, 1)}
-    with multiprocessing.get_context("spawn").Pool(arguments.workers, _prepare, (losses,)) as pool:
+    result = {
+        **setting,
+        **_facts(Problem.of(losses, arguments.between)),
+        "hardware": hardware("cpu", arguments.workers, 1),
+    }
+    with multiprocessing.get_context("spawn").Pool(arguments.workers, _prepare, (losses, arguments.between)) as pool:
         for name in strategies():
             if name not in found:
                 searches = [(name, seed) for seed in range(SEARCHES)]
@@ -272,10 +304,11 @@ def main() -> None:
                 ]
             print(f"{name}: {np.mean(found[name], axis=0).round(4).tolist()}", flush=True)
             result["found"] = found
-            write_text(arguments.out, json.dumps(result) + "\n")
-    result["strategies"] = summary({name: np.array(values)[:, -1] for name, values in found.items()})
+            write_text(out, json.dumps(result) + "\n")
+    for key, check in (("early", 0), ("strategies", -1)):
+        result[key] = summary({name: np.array(values)[:, check] for name, values in found.items()})
     result["course"] = {name: np.mean(values, axis=0).tolist() for name, values in found.items()}
-    write_text(arguments.out, json.dumps(result) + "\n")
+    write_text(out, json.dumps(result) + "\n")
     show(result)
 
 

@@ -227,17 +227,27 @@ def _scaling(measured: dict[str, Any]) -> str:
 def _strategies(measured: dict[str, Any]) -> str:
     """The regret of every search strategy on the width table, best first; its networks below."""
     checks = measured["checks"]
-    after = " | ".join(f"after {check} trials" for check in checks)
-    rows = [
-        f"| strategy | {after} | 95 % interval | of random search | minus TPE |",
-        f"|---|{'---|' * (len(checks) + 3)}",
+    first, last = checks[0], checks[-1]
+    columns = [
+        "strategy",
+        *(f"after {check} trials" for check in checks),
+        f"95 % interval, {last}",
+        f"of random search, {first}",
+        f"{last}",
+        f"minus TPE, {first}",
+        f"{last}",
     ]
+    rows = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name, row in sorted(measured["strategies"].items(), key=lambda item: item[1]["regret"]):
-        regrets = " | ".join(f"{value:.4f}" for value in measured["course"][name])
-        difference = f"{row['minus_tpe']:+.4f} ± {row['minus_tpe_half']:.4f}"
-        rows.append(
-            f"| {name} | {regrets} | {row['low']:.4f} to {row['high']:.4f} | {row['of_random']:.2f} | {difference} |"
-        )
+        both = (measured["early"][name], row)
+        cells = [
+            name,
+            *(f"{value:.4f}" for value in measured["course"][name]),
+            f"{row['low']:.4f} to {row['high']:.4f}",
+            *(f"{each['of_random']:.2f}" for each in both),
+            *(f"{each['minus_tpe']:+.4f} ± {each['minus_tpe_half']:.4f}" for each in both),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     anchors = "; ".join(
         f"{name} {' '.join(map(str, each['widths']))}: {each['regret']:.4f}"
         for name, each in measured["anchors"].items()
@@ -245,8 +255,8 @@ def _strategies(measured: dict[str, Any]) -> str:
     told = (
         f"Regret: validation log-loss above that of the best of {measured['networks']:,} networks inside "
         f"{measured['budget']:.0%} of the FLOPs: {measured['best']:.4f}, the median {measured['median']:.4f}; "
-        f"means of {measured['searches']} searches. A log-loss is the mean of three seeds, among the best 100 with an "
-        f"error of {measured['noise']:.4f}. The anchors' own: {anchors}. {measured['hardware']}; optuna "
+        f"means of {measured['searches']} searches. A mean of three seeds has an error of {measured['noise']:.4f} "
+        f"among the best 100. The anchors' own: {anchors}. {measured['hardware']}; optuna "
         f"{measured['versions']['optuna']}.\n"
     )
     return "\n".join(rows) + "\n\n" + told
@@ -325,6 +335,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scaling": _scaling,
     "latency": _latency,
     "strategies": _strategies,
+    "strategies-between": _strategies,
 }
 """Of results that are no records of runs, by name."""
 
