@@ -114,6 +114,15 @@ def stopped(arguments, *, cwd, after: float, how: signal.Signals) -> tuple[int, 
         return process.wait(timeout=240), process.stderr.read()
 
 
+def until(condition, seconds=120):
+    """Wait for what another process or thread does."""
+    for _ in range(int(seconds / 0.1)):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("has not come true")
+
+
 def outcome_of(run: Path) -> dict:
     """Everything of a finished run that must not depend on when it was interrupted: no times, no notes."""
 

@@ -17,11 +17,12 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pruneas.config import Space
 from pruneas.files import write_text
 from pruneas.report.live import PlainLines
-from pruneas.run.compare import compare, of_space
+from pruneas.run.compare import ComparisonResult, compare, of_space
 from tests.benchmarks.generators import BUDGETS, PROTOCOL
 
 RESULT = Path(__file__).parent / "results" / "comparison.json"
@@ -29,25 +30,36 @@ GENERATORS = ("l1", "slimming")
 NUM_SEEDS = 5
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str, work: str) -> argparse.ArgumentParser:
+    """What every table of whole runs is asked for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder:PATH, or cifar10[:ROOT]")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-comparison"))
+    parser.add_argument("--work", type=Path, default=Path(work))
     parser.add_argument("--workers", type=int, default=0)
-    given = parser.parse_args()
-    overrides = {
-        **PROTOCOL,
-        "data.source": given.data,
-        "compute.workers": given.workers,
-        "generators.methods": list(GENERATORS),
-    }
-    space = Space.load("cifar10-vgg16-quarter", overrides)
+    return parser
+
+
+def space_of(given: argparse.Namespace, more: dict[str, Any]) -> Space:
+    """The bench protocol's space, with what was asked for."""
+    asked = {"data.source": given.data, "compute.workers": given.workers}
+    return Space.load("cifar10-vgg16-quarter", {**PROTOCOL, **asked, **more})
+
+
+def keep(result: ComparisonResult, path: Path) -> None:
+    """Write a finished record without the distributions of weights, and say what it shows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, replace(result.record, weights=()).to_json() + "\n")
+    print(result)
+
+
+def main() -> None:
+    given = arguments(__doc__ or "", "runs/benchmark-comparison").parse_args()
+    space = space_of(given, {"generators.methods": list(GENERATORS)})
     asked = of_space(space, budgets=BUDGETS, generators=GENERATORS, num_seeds=NUM_SEEDS)
     command = shlex.join(["python", "-m", "tests.benchmarks.comparison", *sys.argv[1:]])
     with PlainLines() as lines:
         result = compare(asked, folder=given.work, command=command, observer=lines)
-    write_text(RESULT, replace(result.record, weights=()).to_json() + "\n")
-    print(result)
+    keep(result, RESULT)
 
 
 if __name__ == "__main__":

@@ -13,44 +13,34 @@ again; the finished records, without the distributions of weights, go to results
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from pruneas.config import Space
-from pruneas.files import write_text
 from pruneas.report.live import PlainLines
 from pruneas.run.compare import compare, of_run
 from pruneas.run.search import search
-from tests.benchmarks.generators import BUDGETS, PROTOCOL
+from tests.benchmarks.comparison import NUM_SEEDS, arguments, keep, space_of
+from tests.benchmarks.generators import BUDGETS
 
 RESULTS = Path(__file__).parent / "results" / "found"
 GENERATORS = ("l1", "slimming", "torch-pruning", "fastnas")
 """The first two propose widths in the search, too; the last two are those of tests/benchmarks/peers."""
 ARMS = ("unpruned", "scratch-e")
-NUM_SEEDS = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder:PATH, or cifar10[:ROOT]")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-found"))
+    parser = arguments(__doc__ or "", "runs/benchmark-found")
     parser.add_argument("--budgets", nargs="+", default=BUDGETS)
-    parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args()
     command = shlex.join(["python", "-m", "tests.benchmarks.found", *sys.argv[1:]])
-    overrides = {**PROTOCOL, "data.source": given.data, "compute.workers": given.workers}
-    RESULTS.mkdir(parents=True, exist_ok=True)
     for budget in given.budgets:
-        space, run = Space.load("cifar10-vgg16-quarter", {**overrides, "budget": budget}), given.work / budget
+        space, run = space_of(given, {"budget": budget}), given.work / budget
         with PlainLines() as lines:
             search(space, run=run, fresh=False, download=False, command=command, observer=lines)
             asked = of_run(run, {}, generators=GENERATORS, arms=ARMS, num_seeds=NUM_SEEDS)
             result = compare(asked, command=command, observer=lines)
-        write_text(RESULTS / f"{budget}.json", replace(result.record, weights=()).to_json() + "\n")
-        print(result)
+        keep(result, RESULTS / f"{budget}.json")
 
 
 if __name__ == "__main__":

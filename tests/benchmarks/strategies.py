@@ -151,11 +151,8 @@ def _filled(
     """
     means = losses.mean(axis=1, dtype=np.float64)
     relative = float(np.sqrt((losses.var(axis=1, ddof=1) / means**2).mean()))
-    one = np.log(np.arange(min(WIDTHS), max(WIDTHS) + 1))
     widths = np.array(list(itertools.product(range(min(WIDTHS), max(WIDTHS) + 1), repeat=5)))
-    cube = means.reshape([len(WIDTHS)] * 5)
-    grid = RegularGridInterpolator([np.log(WIDTHS)] * 5, cube)
-    truth = grid(np.array(list(itertools.product(one, repeat=5))))
+    truth = RegularGridInterpolator([np.log(WIDTHS)] * 5, means.reshape([len(WIDTHS)] * 5))(np.log(widths))
     noise = np.random.default_rng(0).standard_normal((len(truth), SEEDS))
     return widths, truth[:, None] * (1 + relative * noise), truth
 

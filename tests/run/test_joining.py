@@ -16,6 +16,7 @@ from pruneas.search.records import PLAN
 from pruneas.search.storage import connect
 from pruneas.search.study import STUDY
 from pruneas.search.worker import AHEAD, OVER, Place, announce, withdraw
+from tests.tiny import until
 
 
 @pytest.fixture
@@ -118,10 +119,7 @@ def announced(finished, tmp_path, monkeypatch):
 
 def test_a_worker_waits_for_a_search_that_is_announced_and_joins_it_when_it_begins(announced):
     announced.thread.start()
-    for _ in range(600):
-        if announced.told:
-            break
-        time.sleep(0.1)
+    until(lambda: announced.told)
     time.sleep(0.5)  # ten more looks
     assert announced.thread.is_alive()
     assert announced.told == ["waits until 0.5 begins"], "once"

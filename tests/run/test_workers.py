@@ -12,7 +12,7 @@ import pytest
 
 from pruneas.search.records import num_trained, read_trials
 from tests import postgres
-from tests.tiny import ANSI_FREE, SPACE, command, outcome_of, space_file
+from tests.tiny import ANSI_FREE, SPACE, command, outcome_of, space_file, until
 from tests.tiny import pruneas as cli
 
 SEARCH = ["search", "--space", "tiny.toml", "--run", "run"]
@@ -76,14 +76,6 @@ def begun():
     yield begin
     for process in processes:
         process.kill()
-
-
-def until(condition, seconds=120):
-    for _ in range(int(seconds / 0.1)):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("has not come true")
 
 
 def assert_whole(run, num_trials):

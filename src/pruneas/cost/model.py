@@ -198,6 +198,7 @@ def _params(structure: Structure, removed: Collection[str]) -> Polynomial:
 
 
 def constant_form(value: int, structure: Structure) -> LinearForm:
+    """A size that no width changes."""
     return LinearForm(constant=value, coefficients=np.zeros(len(structure.groups), dtype=np.int64))
 
 

@@ -111,16 +111,14 @@ def _widths(task: Task, network: nn.Module) -> Widths:
 
     A parameter's size is a sum of widths, each as often as its group's channels lie in it, and of what cannot change.
     """
-    groups = task.structure.groups
     sizes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    counts, left = [], []
-    for (name, dim), layout in task.structure.layouts.items():
-        if name in sizes:
-            counts.append([(layout.groups == index).sum() / group.width for index, group in enumerate(groups)])
-            left.append(sizes[name][dim] - (layout.groups < 0).sum())
-    solved, *_ = np.linalg.lstsq(np.array(counts), np.array(left), rcond=None)
+    dimensions = [(name, dim) for name, dim in task.structure.layouts if name in sizes]
+    forms = [task.structure.form(dimension) for dimension in dimensions]
+    found = [sizes[name][dim] for name, dim in dimensions]
+    changing = np.array([form.coefficients for form in forms])
+    solved, *_ = np.linalg.lstsq(changing, np.array(found) - [form.constant for form in forms], rcond=None)
     widths = solved.round().astype(np.int64)
-    if not np.array_equal(np.array(counts) @ widths, left):
+    if [form.at(widths) for form in forms] != found:
         raise StructureError(f"sizes that are no widths of this network's groups; the nearest are {widths.tolist()}")
     return widths
 
