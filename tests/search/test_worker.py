@@ -12,19 +12,26 @@ from pruneas.search.records import PLAN, num_trained, read_trials
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
 from pruneas.search.worker import ASKING, RUN, Place, join, lead
-from tests.tiny import FakePool, led
+from tests.tiny import FakePool, led, until
 
 
-class Slow(FakePool):
-    """Each training takes a while; at the `asleep_at`th one this machine sleeps, with all its processes."""
+class Timed(FakePool):
+    """Takes its second job only after `second`, beating meanwhile; after its first training it sleeps until `asleep`,
+    with all its heartbeats."""
 
-    def __init__(self, seconds=0.05, *, asleep_at=None, asleep=0.0, **more):
+    def __init__(self, *, second=lambda: True, asleep=lambda: True, **more):
         super().__init__(**more)
-        self.seconds, self.asleep_at, self.asleep = seconds, asleep_at, asleep
+        self.second, self.asleep = second, asleep
 
     def run(self, jobs, on_message=None, pulse=None):
-        for outcome in super().run(jobs, on_message, pulse):
-            time.sleep(self.asleep if self.num_trained == self.asleep_at else self.seconds)
+        def paced():
+            for job in jobs:
+                yield job
+                while self.num_trained and not self.second():
+                    yield None
+
+        for outcome in super().run(paced(), on_message, pulse):
+            until(self.asleep)
             yield outcome
 
 
@@ -85,34 +92,35 @@ class Team:
 
 def test_those_who_join_share_the_trials_and_each_is_trained_once(givens, storage, tmp_path):
     team = Team(givens, storage, tmp_path, num_trials=7, workers=1)
-    pools = [Slow(), Slow(), Slow()]
+    pools = []
+    pools += [Timed(second=lambda: all(pool.num_trained for pool in pools)) for _ in range(3)]
     team.lead(pools[0])
     team.join("ann", pools[1])
     team.join("ben", pools[2])
     found = team.ended()
     assert [record.number for record in found] == list(range(len(found)))
     assert num_trained(found) == 7 == sum(pool.num_trained for pool in pools)
-    assert sum(pool.num_trained > 0 for pool in pools) >= 2
     assert len({tuple(r.widths.values()) for r in found if r.copied_from is None}) == 7
     assert read_trials(tmp_path / "run") == found
 
 
 def test_a_trial_of_one_who_slept_is_another_s_and_counted_once(givens, storage, tmp_path):
-    team = Team(givens, storage, tmp_path, num_trials=6, workers=1, lease=1.0)
-    sleeper, notes = Slow(asleep_at=1, asleep=4.0), Notes()
-    awake = Slow(0.2)
+    team = Team(givens, storage, tmp_path, num_trials=6, workers=1, lease=2.0)
+    notes = Notes()
+    awake = Timed(second=lambda: sleeper.num_trained)
+    sleeper = Timed(asleep=lambda: awake.num_trained == 6)
     team.lead(awake)
     team.join("sleeper", sleeper, notes)
     found = team.ended()
     assert num_trained(found) == 6
-    assert awake.num_trained + sleeper.num_trained == 7
+    assert awake.num_trained == 6 and sleeper.num_trained == 1
     assert [note for note in notes.notes if "another has taken it over" in note]
 
 
 def test_who_joins_and_dies_leaves_its_trial_to_the_others(givens, storage, tmp_path):
-    team = Team(givens, storage, tmp_path, num_trials=5, workers=1, lease=1.0)
-    team.lead(Slow(0.1))
-    team.join("mortal", Slow(0.1, crash_after=1))
+    team = Team(givens, storage, tmp_path, num_trials=5, workers=1, lease=2.0)
+    team.lead(Timed(second=lambda: team.errors))
+    team.join("mortal", FakePool(crash_after=1))
     for thread in team.threads:
         thread.join(120)
     assert [type(error) for error in team.errors] == [KeyboardInterrupt]
@@ -214,8 +222,9 @@ def test_a_study_that_was_deleted_meanwhile_is_told(givens, storage, tmp_path):
 def test_a_run_goes_on_elsewhere_from_its_folder_alone(givens, tmp_path, postgres_server):
     """Its proposals were asked for as workers came free: asking again, in batches, would not repeat them."""
     team = Team(givens, postgres_server.database(), tmp_path, num_trials=8, workers=1, sampler="tpe")
-    team.lead(Slow())
-    team.join("ann", Slow())
+    ann = FakePool()
+    team.lead(Timed(second=lambda: ann.num_trained))
+    team.join("ann", ann)
     found = team.ended()
     copied = {record.copied_from for record in found}
     lost = [record.number for record in found if record.copied_from is None and record.number not in copied][3:5]
