@@ -15,7 +15,10 @@
 Texts say where, what must hold, what was found and what to do. Wrong arguments of a Python caller are ValueErrors.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class PruneasError(Exception):
@@ -33,7 +36,7 @@ class SpaceError(InputError):
         self.complaints = tuple(complaints)
         super().__init__("\n".join(complaints))
 
-    def __reduce__(self) -> tuple[type["SpaceError"], tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type[SpaceError], tuple[tuple[str, ...]]]:
         return type(self), (self.complaints,)  # exceptions are rebuilt from their text by default
 
 
@@ -58,7 +61,12 @@ class DataError(InputError):
 
 
 class RunError(InputError):
-    pass
+    @classmethod
+    def without_result(cls, folder: Path) -> RunError:
+        """For a folder that holds no finished run, or several of them."""
+        if runs := sorted(path.parent for path in folder.glob("*/result.json")):
+            return cls(f"{folder}: holds several runs; give one of {', '.join(map(str, runs))}")
+        return cls(f"{folder}: holds no finished run; give the search's command again to go on with it")
 
 
 class ExportError(PruneasError):

@@ -67,6 +67,13 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path, space):
         prepare(other, space, fresh=True)
 
 
+def test_fresh_deletes_a_finished_run(finished, tmp_path):
+    run = finished.copied(tmp_path)
+    space = Space.load(run.folder / "space.toml")
+    prepare(run.folder, space, fresh=True)
+    assert sorted(path.name for path in run.folder.rglob("*") if path.is_file()) == [".lock", "space.toml"]
+
+
 def test_fresh_spares_a_folder_that_only_has_a_space_file_and_what_lies_beside_a_run(tmp_path, space):
     """A user's own space.toml, with --run . and --fresh, once cost the project around it."""
     project = tmp_path / "project"

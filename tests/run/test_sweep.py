@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 
 import optuna
 import pytest
 
+from pruneas.progress import Silent
 from pruneas.report.front import FrontRecord
 from pruneas.report.records import ResultRecord
+from pruneas.run.compare import compare, of_run
 from pruneas.run.place import places_of
 from pruneas.search.records import read_trials
 from pruneas.search.storage import connect
@@ -93,6 +96,19 @@ def test_the_front_is_in_the_result_and_the_report(swept):
     refused = cli("report", "sweep", "--html", cwd=folder)
     assert refused.returncode == 2
     assert "each with a page of its own; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
+
+
+def test_a_run_of_a_sweep_is_compared_with_all_arms_of_a_method_that_trains(swept, tmp_path):
+    run = tmp_path / "sweep" / "0.6"
+    shutil.copytree(swept[0] / "sweep" / "0.6", run)
+    question = of_run(run, {}, generators=("slimming",), arms=("fine-tuned", "scratch-e", "ticket"), num_seeds=1)
+    found = compare(question, command="pruneas compare", observer=Silent()).record
+    assert {row.arm for row in found.rows if row.name == "slimming"} == {"fine-tuned", "scratch-e", "ticket"}
+    fine_tuned = found.row("slimming at 0.6, fine-tuned")
+    assert fine_tuned.before.images > 0
+    refused = cli("compare", "sweep", cwd=swept[0])
+    assert refused.returncode == 2
+    assert "sweep: holds several runs; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.slow

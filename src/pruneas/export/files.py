@@ -92,7 +92,7 @@ def _taken(run_or_file: Path, weights: Path | None, trust: str | Collection[str]
     source = run_or_file / "best" / "architecture.json" if is_run else run_or_file
     result = run_or_file / "result.json"
     if is_run and not (source.exists() and result.exists()):
-        raise RunError(f"{run_or_file}: holds no finished run; give the search's command again to go on with it")
+        raise RunError.without_result(run_or_file)
     architecture = Architecture.load(source, trust=trust)
     own = source.with_name("weights.safetensors")
     path = weights or (own if is_run and own.exists() else None)

@@ -251,7 +251,10 @@ class Comparison:
             trains = "training" in method.needs and record.keep is not None
             if record.asked != generation.asked(method.name) or (trains and not (record.trained or record.weights)):
                 continue  # made before such weights were kept: the method is run again, with the same seed
-            for name in filter(None, (record.weights, record.trained)):
+            kept = [name for name in (record.weights, record.trained) if name is not None]
+            if not all(source.with_name(name).exists() for name in kept):
+                continue  # somebody has deleted them: the same
+            for name in kept:
                 copy_file(source.with_name(name), target / name)
             if record.mask is not None:
                 masked = masked_name(method.name, own)

@@ -49,6 +49,7 @@ FILES = (
     RESULT,
     LOCK,
     NETWORK,
+    LATENCY,
     REPORT,
     "run.json",
     "study.db",

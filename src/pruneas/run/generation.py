@@ -107,10 +107,13 @@ class Generation:
             if not path.exists() or self._path(method.name, "").exists():
                 continue
             record = GeneratorRecord.read(path)
+            folder = self._path(method.name, "").parent
             if record.weights is not None:
                 own = record.weights.replace(file_stem(method.name, target), method.name, 1)
-                copy_once(path.parent / record.weights, self._path(method.name, "").parent / own)
+                copy_once(path.parent / record.weights, folder / own)
                 record = replace(record, weights=own)
+            if record.trained is not None:
+                copy_once(path.parent / record.trained, folder / record.trained)
             copy_once(mask_path(other.masked(method.name, target)), mask_path(self.masked(method.name, "")))
             self.save("", record)
 

@@ -40,7 +40,7 @@ def load(folder: Path) -> SearchResult:
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such run")
     if not path.exists():
-        raise RunError(f"{folder}: holds no finished run; give the search's command again to go on with it")
+        raise RunError.without_result(folder)
     try:
         record = ResultRecord.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
