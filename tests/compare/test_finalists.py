@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -43,8 +44,6 @@ def test_every_entrant_is_trained_once_a_seed_with_the_same_seeds(stage, givens)
 
 
 def test_stages_have_seeds_of_their_own(stage):
-    from dataclasses import replace
-
     assert not set(stage.seeds) & set(replace(stage, name="selection").seeds)
 
 
@@ -65,8 +64,6 @@ def test_what_is_there_is_not_trained_again(stage, givens):
 
 
 def test_only_the_first_seed_leaves_weights_and_only_where_the_test_set_is_read(stage, givens):
-    from dataclasses import replace
-
     jobs = stage.jobs([entrant(givens, "a", (3, 5, 8))])
     weights = [job.arguments["training"].weights for job, _ in jobs.values()]
     assert [path is not None for path in weights] == [True, False, False]
@@ -88,6 +85,14 @@ def test_a_training_that_fails_is_noted_and_left_out_and_so_is_an_entrant_withou
     assert {name: len(records) for name, records in found.items()} == {"a": 2}
     assert notes[1] == "test training of a, seed 2 failed: the loss became nan" or notes[0].startswith("test training")
     assert len(notes) == 4
+
+
+def test_what_its_numbers_depend_on_is_told_again_by_a_stage_that_goes_on(stage, givens):
+    notes, again = [], []
+    pool = FakePool(made=lambda training: replace(made_up_training(training), notes=("memory ran out",)))
+    run(stage, [entrant(givens, "a", (3, 5, 8))], pool, notes)
+    run(stage, [entrant(givens, "a", (3, 5, 8))], None, again)
+    assert notes == again == ["test: training a, seed 1 and 2 more: memory ran out"]
 
 
 def test_what_would_befall_every_training_ends_it(stage, givens):
@@ -120,8 +125,6 @@ def test_a_record_that_is_garbage_is_told_with_what_to_do(stage, givens):
 
 
 def test_the_highest_mean_wins_and_ties_go_to_the_lower_loss(stage, givens):
-    from dataclasses import replace
-
     job, _ = next(iter(stage.jobs([entrant(givens, "a", (3, 5, 8))]).values()))
     record = made_up_training(job.arguments["training"])
 

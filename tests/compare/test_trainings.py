@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pruneas.compare.trainings import Trainings, best_of
+from pruneas.compare.trainings import Trainings, best_of, read_training
 from pruneas.errors import DataError, RunError, TrainingError
 from pruneas.files import write_json
 from pruneas.progress import Silent
@@ -104,6 +104,27 @@ def test_a_failure_is_noted_and_what_befalls_all_ends_it(training, tmp_path):
     assert trainings.record(identity) is None
     with pytest.raises(DataError):
         run(trainings, fails(DataError("the images are gone")))
+
+
+def test_what_the_numbers_depend_on_is_told_wherever_they_were_made(training, tmp_path):
+    done_elsewhere(tmp_path / "before", training)
+    path = tmp_path / "before" / "test" / "any-name.json"
+    write_json(path, replace(read_training(path), notes=("memory ran out", "compiled")).to_json())
+    trainings = store(tmp_path / "now", [tmp_path / "before"])
+    trainings.add("a", training)
+    trainings.add("b", replace(training, seed=4))
+    trainings.take_over()
+    run(trainings, FakePool(made=lambda training: replace(made_up_training(training), notes=("compiled",))))
+    assert trainings.notes() == ["training a: memory ran out", "training a and 1 more: compiled"]
+
+
+def test_a_record_without_the_test_accuracy_that_is_asked_for_is_none(training, tmp_path):
+    trainings = store(tmp_path)
+    identity = trainings.add("a", replace(training, test=False))
+    run(trainings)
+    assert trainings.record(identity) is not None
+    trainings.add("a", training)
+    assert trainings.record(identity) is None
 
 
 def test_a_damaged_record_says_what_to_do(training, tmp_path):

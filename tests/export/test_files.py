@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pruneas.architecture import Architecture
+from pruneas.architecture import Architecture, Input, Reference
 from pruneas.cost.count import count
-from pruneas.cost.latency import Latency
 from pruneas.errors import RunError
-from pruneas.export import export
-from pruneas.export.card import Timing
+from pruneas.export import export, timing
+from pruneas.export.timing import Timed, time_networks
+from pruneas.networks import make
+from pruneas.report.records import LatencyRecord, TimingRecord
 from pruneas.run import load
 from tests.nets import image
 
@@ -44,12 +45,37 @@ def test_a_runs_card_and_source_say_how_it_was_found_and_how_to_use_it(finished,
 
 
 def test_times_that_are_another_share_than_the_flops_are_told():
-    fast, slow = (Latency(median=m, low=0.9 * m, high=1.1 * m, rounds=7) for m in (5.0, 9.0))
-    base = Latency(median=10.0, low=9.0, high=11.0, rounds=7)
-    assert Timing(where="here", batch=1, base=base, here=slow).disagrees(0.5)
-    assert not Timing(where="here", batch=1, base=base, here=fast).disagrees(0.5)
-    noisy = Latency(median=9.0, low=4.0, high=11.0, rounds=7)
-    assert not Timing(where="here", batch=1, base=base, here=noisy).disagrees(0.5)
+    def timed(name, share, median, low, high):
+        return TimingRecord(name=name, flops_share=share, where="here", batch=1, median=median, low=low, high=high)
+
+    base = timed("base", 1.0, 10.0, 9.0, 11.0)
+    slow, fast, noisy = (timed("this", 0.5, *times) for times in ((9.0, 8.1, 9.9), (5.0, 4.5, 5.5), (9.0, 4.0, 11.0)))
+    found = LatencyRecord(threads=1, timings=(base, slow, fast, noisy))
+    assert [found.disagrees(each) for each in (slow, fast, noisy)] == [True, False, False]
+
+
+def test_networks_are_timed_with_pytorch_and_onnxruntime_and_what_cannot_be_is_told(monkeypatch):
+    inputs = (Input((1, 8, 8)),)
+    networks = {
+        name: Timed(network=make(Reference.parse(f"pruneas:vgg(layout=[{width}], channels=1)")), flops_share=share)
+        for name, width, share in (("base", 8, 1.0), ("this", 4, 0.5))
+    }
+    found = time_networks(networks, inputs)
+    places = list(dict.fromkeys(each.where for each in found.timings))
+    assert [each.startswith("onnxruntime") for each in places] == [False] * (len(places) - 1) + [True]
+    assert len(found.timings) == 2 * 2 * len(places) and found.notes == ()
+    monkeypatch.setattr(timing, "missing", lambda name: ["onnxscript"])
+
+    def out_of_memory(network, inputs, *, batch, device):
+        if batch > 1:
+            raise torch.OutOfMemoryError
+        return lambda: None
+
+    monkeypatch.setattr(timing, "pass_of", out_of_memory)
+    found = time_networks(networks, inputs)
+    assert {each.batch for each in found.timings} == {1}
+    assert "Not timed with onnxruntime: onnxscript is not installed." in found.notes
+    assert any("Not timed at a batch of 64" in note for note in found.notes)
 
 
 def test_weights_load_with_torch_and_safetensors_alone(finished, tmp_path):

@@ -20,7 +20,7 @@ from pruneas.compare.trainings import read_training
 from pruneas.cost.model import CostModel
 from pruneas.files import write_json
 from pruneas.progress import Observer
-from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, concerns_all, train
+from pruneas.search.train import CHECKPOINT, Progress, Training, TrainingRecord, concerns_all, notes_of, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
 from pruneas.training import DataSource, Job, Leader, Pool, Recipe
@@ -95,13 +95,16 @@ class Stage:
                 note(f"{self.name} training of {outcome.key} failed: {outcome.failure}")
             else:
                 write_json(jobs[outcome.key][1], outcome.value.to_json())
-                for text in outcome.value.notes:
-                    note(f"{self.name} training of {outcome.key}: {text}")
         results: dict[str, list[TrainingRecord]] = {}
+        known: dict[str, TrainingRecord] = {}
         for entrant in entrants:
             paths = [self.path(entrant, seed) for seed in self.seeds]
-            if records := [read_training(path) for path in paths if path.exists()]:
-                results[entrant.name] = records
+            found = {index: read_training(path) for index, path in enumerate(paths, 1) if path.exists()}
+            known |= {f"{entrant.name}, seed {index}": record for index, record in found.items()}
+            if found:
+                results[entrant.name] = list(found.values())
+        for text in notes_of(known):
+            note(f"{self.name}: {text}")
         return results
 
     def jobs(self, entrants: Sequence[Entrant]) -> dict[str, tuple[Job, Path]]:

@@ -23,6 +23,7 @@ from pruneas.search.train import (
     TrainingRecord,
     concerns_all,
     images_per_epoch,
+    notes_of,
     train,
 )
 from pruneas.training import Job, Pool
@@ -63,9 +64,12 @@ class Trainings:
         return identity
 
     def record(self, identity: str) -> TrainingRecord | None:
-        """The record of a training, None where it failed or was not done yet."""
+        """The record of a training that was asked for, with a test accuracy if that was; None where it failed or was
+        not done yet."""
         path = self._path(identity)
-        return read_training(path) if path.exists() else None
+        record = read_training(path) if path.exists() else None
+        has_all = record is not None and (record.test_accuracy is not None or not self._asked[identity].test)
+        return record if has_all else None
 
     def weights(self, identity: str) -> Path:
         """Where the weights are, of trainings that keep theirs."""
@@ -79,7 +83,11 @@ class Trainings:
     @property
     def missing(self) -> list[str]:
         """The identities of what is still to be done."""
-        return [identity for identity, training in self._asked.items() if not self._is_done(identity, training)]
+        return [
+            identity
+            for identity, training in self._asked.items()
+            if self.record(identity) is None or (training.weights is not None and not training.weights.exists())
+        ]
 
     @property
     def images_left(self) -> float:
@@ -107,8 +115,11 @@ class Trainings:
                 note(f"training {outcome.key} failed: {outcome.failure}")
             else:
                 write_json(self._path(names[outcome.key]), outcome.value.to_json())
-                for text in outcome.value.notes:
-                    note(f"training {outcome.key}: {text}")
+
+    def notes(self) -> list[str]:
+        """What else than the recipe the numbers depend on, wherever the trainings were done."""
+        known = {self._names[identity]: self.record(identity) for identity in self._asked}
+        return notes_of({name: record for name, record in known.items() if record is not None})
 
     def take_over(self) -> None:
         """Copy what was done elsewhere and has all that is asked for: a test accuracy, the weights."""
@@ -130,11 +141,6 @@ class Trainings:
 
     def _path(self, identity: str) -> Path:
         return self.folder / f"{identity}.json"
-
-    def _is_done(self, identity: str, training: Training) -> bool:
-        record = self.record(identity)
-        has_weights = training.weights is None or training.weights.exists()
-        return record is not None and has_weights and (record.test_accuracy is not None or not training.test)
 
 
 def read_training(path: Path) -> TrainingRecord:

@@ -2,45 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-import torch
-from torch import nn
-
 from pruneas.cost.count import Count, count
-from pruneas.cost.latency import Latency, measure, pass_of, processor
-from pruneas.errors import ExportError
-from pruneas.export.graphs import missing, write_onnx
 from pruneas.export.taken import Taken
-from pruneas.networks import examples, make
+from pruneas.export.timing import Timed, time_networks
+from pruneas.networks import make
 from pruneas.report.numbers import limits
-from pruneas.report.records import ResultRecord
-
-BATCHES = (1, 64)
-DISAGREES = 0.1
-"""Shares of time and of FLOPs that differ by more are told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """One comparison of times: on what, how many inputs at once, the base network's and this one's."""
-
-    where: str
-    batch: int
-    base: Latency
-    here: Latency
-
-    @property
-    def share(self) -> float:
-        return self.here.median / self.base.median
-
-    def disagrees(self, share: float) -> bool:
-        """Whether the time is another share of the base network's than the FLOPs are, noise aside."""
-        expected = share * self.base.median
-        return abs(self.share - share) > DISAGREES and not self.here.low <= expected <= self.here.high
+from pruneas.report.records import LatencyRecord, ResultRecord
 
 
 def card(taken: Taken, counted: Count) -> str:
@@ -54,54 +21,18 @@ def card(taken: Taken, counted: Count) -> str:
         _sizes(counted, before, record),
         _weights(taken),
         _found(taken, record),
-        _times(*timed(taken, base), counted.flops / before.flops),
+        _times(
+            time_networks(
+                {
+                    "base": Timed(network=base, flops_share=1.0),
+                    "this network": Timed(network=taken.network, flops_share=counted.flops / before.flops),
+                },
+                taken.architecture.inputs,
+            )
+        ),
         _widths(taken),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def timed(taken: Taken, base: nn.Module) -> tuple[list[Timing], str | None]:
-    """Base and this network in turn: PyTorch on the CPU and on a GPU if there is one, onnxruntime if it is installed.
-
-    With why there are no times of onnxruntime, where there are none.
-    """
-    inputs, found = taken.architecture.inputs, []
-    networks = {"base": base, "here": taken.network}
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        where = f"PyTorch, {processor() if device == 'cpu' else torch.cuda.get_device_name()}"
-        for batch in BATCHES:
-            found.append(
-                _timing(where, batch, {n: pass_of(e, inputs, batch=batch, device=device) for n, e in networks.items()})
-            )
-    for network in networks.values():
-        network.to("cpu")
-    if lacking := missing("onnx"):
-        return found, f"{', '.join(lacking)} is not installed"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            paths = {name: write_onnx(each, inputs, Path(folder, f"{name}.onnx")) for name, each in networks.items()}
-        except ExportError as error:
-            return found, str(error)
-        for batch in BATCHES:
-            where = f"onnxruntime, {processor()}"
-            found.append(_timing(where, batch, {n: _onnx_pass(p, taken, batch) for n, p in paths.items()}))
-    return found, None
-
-
-def _timing(where: str, batch: int, passes: dict[str, Callable[[], object]]) -> Timing:
-    times = measure(passes)
-    return Timing(where=where, batch=batch, base=times["base"], here=times["here"])
-
-
-def _onnx_pass(path: Path, taken: Taken, batch: int) -> Callable[[], object]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given = examples(taken.architecture.inputs, batch=batch)
-    feed = {each.name: tensor.numpy() for each, tensor in zip(session.get_inputs(), given, strict=True)}
-    return lambda: session.run(None, feed)
 
 
 def _sizes(counted: Count, before: Count, record: ResultRecord | None) -> str:
@@ -164,8 +95,9 @@ def _found(taken: Taken, record: ResultRecord | None) -> str:
     return "\n".join(["## How it was found", "", *lines])
 
 
-def _times(timings: list[Timing], unmeasured: str | None, share: float) -> str:
-    threads = torch.get_num_threads()
+def _times(latency: LatencyRecord) -> str:
+    threads = latency.threads
+    mine = [timing for timing in latency.timings if timing.name != "base"]
     lines = [
         "## Latency",
         "",
@@ -173,12 +105,13 @@ def _times(timings: list[Timing], unmeasured: str | None, share: float) -> str:
         "",
         "| on | batch | base network | this network | share of the time |",
         "|---|---|---|---|---|",
-        *(f"| {t.where} | {t.batch} | {t.base} | {t.here} | {t.share:.0%} |" for t in timings),
+        *(f"| {t.where} | {t.batch} | {latency.base_of(t)} | {t} | {latency.time_share(t):.0%} |" for t in mine),
     ]
-    if unmeasured is not None:
-        lines += ["", f"Not measured with onnxruntime: {unmeasured}."]
-    told = [f"{t.share:.0%} at batch {t.batch} ({t.where})" for t in timings if t.disagrees(share)]
+    if latency.notes:
+        lines += ["", *latency.notes]
+    told = [f"{latency.time_share(t):.0%} at batch {t.batch} ({t.where})" for t in mine if latency.disagrees(t)]
     if told:
+        share = mine[0].flops_share
         lines += ["", f"FLOPs are not time: it has {share:.0%} of the FLOPs, but takes {'; '.join(told)}."]
     return "\n".join(lines)
 

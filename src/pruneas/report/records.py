@@ -235,6 +235,9 @@ class TimingRecord:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:

@@ -203,8 +203,8 @@ def _times(latency: LatencyRecord) -> Markup:
         table(("measured on", *(f"{name}, ms" for name in names)), rows),
         paragraph(verdict),
         paragraph(
-            "Milliseconds a batch: median and quartiles of all rounds, share of the base network's. PyTorch, on a CPU "
-            f"with {threads}; all in turn, so that whatever else the machine did meets all alike.",
+            "Milliseconds a batch: median and quartiles of all rounds, share of the base network's; on a CPU with "
+            f"{threads}; all in turn, so that whatever else the machine did meets all alike.",
             kind="muted",
         ),
         *map(paragraph, latency.notes),

@@ -26,6 +26,7 @@ from pruneas.run.generation import BASE, Generation, run_all
 from pruneas.run.ledger import Ledger
 from pruneas.run.report import write_report
 from pruneas.run.setting import Setting, check_givens
+from pruneas.run.sweep import is_sweep
 from pruneas.search.propose import GeneratorRecord, file_stem, masked_name
 from pruneas.search.records import read_trials
 from pruneas.search.train import Training, TrainingRecord
@@ -134,6 +135,8 @@ class Comparison:
             self._asked = tuple(_asked(row) for row in rows)
             self._keep_progress()
             self._train(pool, "arms", f"{len(rows)} rows, {self.asked.num_seeds} seeds each")
+            for text in self.trainings.notes():
+                self._note(text)
         self.ledger.save()
         record = comparison_record(self, rows, seconds=self.ledger.seconds)
         write_text(self.s.folder / COMPARISON, record.to_json() + "\n")
@@ -467,15 +470,17 @@ class Comparison:
             self.trainings.run(pool, self.observer, self.ledger.work, self._note)
 
     def _elsewhere(self) -> list[Path]:
-        """Where trainings may have been done already: the run, and all others that lie beside it.
+        """Where trainings may have been done already: the run, and all others that lie beside it, those at several
+        budgets included.
 
         A factory of a package without a version may have changed since: only the run itself is trusted then.
         """
         run, folder = self.asked.run, self.s.folder
         home = (folder if run is None else run).resolve()
         is_known = not provider(self.s.structure.network).endswith("(no version)")
-        others = sorted(home.parent.iterdir()) if is_known else []
-        return [*([] if run is None else [home]), *(o for o in others if o != home and (o / SPACE).exists())]
+        shelf = home.parent.parent if is_sweep(home.parent) else home.parent
+        others = [each for pattern in ("*", "*/*") for each in sorted(shelf.glob(f"{pattern}/{SPACE}"))]
+        return [*([] if run is None else [home]), *(o.parent for o in others if is_known and o.parent != home)]
 
     def _note(self, text: str) -> None:
         """Something that whoever reads the result has to know."""

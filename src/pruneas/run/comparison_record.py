@@ -137,7 +137,7 @@ def _row(
     for _, records in trained:
         pairs = list(records.items())
         chosen.append(pairs[best_of([record for _, record in pairs])])
-    accuracies = tuple(record.test_accuracy or 0.0 for _, record in chosen)
+    accuracies = tuple(record.tested for _, record in chosen)
     flops = [entry.candidate.flops for entry, _ in trained]
     own = [
         ComputeRecord(

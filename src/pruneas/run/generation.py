@@ -14,10 +14,21 @@ from pruneas.files import copy_once, write_json, write_text
 from pruneas.generators import Method
 from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
+from pruneas.run.folder import read_json
 from pruneas.run.ledger import Ledger
 from pruneas.run.setting import Setting
 from pruneas.search.propose import GeneratorRecord, Proposal, Target, file_stem, masked_name, propose
-from pruneas.search.train import CHECKPOINT, Progress, Training, concerns_all, images_per_epoch, save_weights, train
+from pruneas.search.train import (
+    CHECKPOINT,
+    Progress,
+    Training,
+    TrainingRecord,
+    concerns_all,
+    images_per_epoch,
+    notes_of,
+    save_weights,
+    train,
+)
 from pruneas.seeds import derive
 from pruneas.structure.build import describe
 from pruneas.structure.masks import mask_path
@@ -87,8 +98,11 @@ class Generation:
         return self.s.folder / "generators" / masked_name(method, target)
 
     def notes(self) -> list[str]:
-        """What whoever uses what the methods gave has to know: which were left out, and what others had to leave."""
-        told = [f"generator {name} left out: {failure}" for name, failure in self.failures().items()]
+        """What whoever uses what the methods gave has to know: how the base network was trained, which were left out,
+        and what others had to leave."""
+        base = self.s.folder / "base" / "record.json"
+        told = notes_of({BASE: TrainingRecord.from_json(read_json(base))}) if base.exists() else []
+        told += [f"generator {name} left out: {failure}" for name, failure in self.failures().items()]
         for target in self.targets:
             told += [f"generator {r.method}: {note}" for r in self.records(target) for note in r.notes]
         return list(dict.fromkeys(told))
@@ -161,8 +175,6 @@ class Generation:
         """Keep what a job gave. Raises what it failed with, where nothing can go on without it."""
         if outcome.failure is None and outcome.key == BASE:
             write_json(self.s.folder / "base" / "record.json", outcome.value.to_json())
-            for text in outcome.value.notes:
-                self.observer.note(f"{BASE}: {text}")
         elif outcome.failure is None:
             for target, record in outcome.value.items():
                 self.save(target, record)

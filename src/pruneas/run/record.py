@@ -6,14 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from pruneas.compare.fidelity import rank_correlation
 from pruneas.compare.finalists import Entrant
 from pruneas.compare.statistics import CONFIDENCE, Difference, against_control, sampling_error, verdict
-from pruneas.cost.latency import measure, pass_of, processor
 from pruneas.cost.layers import layer_flops, layer_params
-from pruneas.errors import RunError
+from pruneas.export.timing import Timed, place, time_networks
 from pruneas.networks import provider
 from pruneas.report.records import (
     ArmRecord,
@@ -24,7 +21,6 @@ from pruneas.report.records import (
     NetworkRecord,
     ResultRecord,
     Role,
-    TimingRecord,
 )
 from pruneas.report.run import trial_name
 from pruneas.run.machine import hardware, versions
@@ -32,10 +28,6 @@ from pruneas.run.setting import Setting
 from pruneas.search.records import SEARCH, TrialRecord, num_trained
 from pruneas.search.train import TrainingRecord
 from pruneas.structure.build import build_widths
-
-BATCHES = (1, 64)
-MEASURED_SECONDS = 1.0
-"""For each network and batch, where seven rounds do not take longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +45,7 @@ class Arm:
 
     @property
     def test_accuracies(self) -> list[float]:
-        return [_accuracy(record) for record in self.records]
+        return [record.tested for record in self.records]
 
 
 def result_record(
@@ -161,42 +153,23 @@ def network_record(setting: Setting) -> NetworkRecord:
 
 
 def latency_record(setting: Setting, arms: Sequence[ArmRecord]) -> LatencyRecord:
-    """Time these networks in turn: on the CPU, and on the GPU that the run trained on; one input and a batch."""
-    devices = ["cpu", *([setting.device] if setting.device != "cpu" else [])]
-    networks = {arm.name: build_widths(setting.structure, arm.widths, arm.removed, seed=0) for arm in arms}
-    timings: list[TimingRecord] = []
-    notes = []
-    for device in devices:
-        where = processor() if device == "cpu" else torch.cuda.get_device_name(device)
-        for batch in BATCHES:
-            passes = {
-                name: pass_of(network, setting.structure.inputs, batch=batch, device=device)
-                for name, network in networks.items()
-            }
-            try:
-                measured = measure(passes, seconds=MEASURED_SECONDS)
-            except torch.OutOfMemoryError:
-                notes.append(f"Not timed at a batch of {batch} on {where}: out of memory.")
-                continue
-            timings += [
-                TimingRecord(
-                    name=arm.name,
-                    flops_share=arm.flops_share,
-                    where=where,
-                    batch=batch,
-                    median=measured[arm.name].median,
-                    low=measured[arm.name].low,
-                    high=measured[arm.name].high,
-                )
-                for arm in arms
-            ]
-    return LatencyRecord(threads=torch.get_num_threads(), timings=tuple(timings), notes=tuple(notes))
+    """Time these networks in turn."""
+    return time_networks(
+        {
+            arm.name: Timed(
+                network=build_widths(setting.structure, arm.widths, arm.removed, seed=0), flops_share=arm.flops_share
+            )
+            for arm in arms
+        },
+        setting.structure.inputs,
+        device=setting.device,
+    )
 
 
 def latency_notes(setting: Setting, record: ResultRecord, latency: LatencyRecord) -> list[str]:
     """What the networks of the comparison took when they were measured, beside what the table said and the limit."""
     most, notes = setting.limits.most["latency"], []
-    where = latency.timings[-1].where if latency.timings else ""  # the run's device is the last one
+    where = place(setting.device)
     for arm in record.arms:
         timing = next(
             (t for t in latency.timings if (t.name, t.where, t.batch) == (arm.name, where, 1) and arm.role != "base"),
@@ -251,9 +224,3 @@ def _arm(setting: Setting, arm: Arm, difference: Difference | None) -> ArmRecord
         layer_flops=layer_flops(setting.structure, widths, entrant.removed),
         layer_params=layer_params(setting.structure, widths, entrant.removed),
     )
-
-
-def _accuracy(record: TrainingRecord) -> float:
-    if record.test_accuracy is None:
-        raise RunError("a finalist's record has no test accuracy; delete the run's test/ folder and go on")
-    return record.test_accuracy

@@ -179,7 +179,7 @@ def train(
             arm=arm,
             epochs=recipe.epochs,
             seeds=tuple(record.seed for record in records),
-            accuracies=tuple(record.test_accuracy or 0.0 for record in records),
+            accuracies=tuple(record.tested for record in records),
             flops=flops,
             params=params,
             **masked,

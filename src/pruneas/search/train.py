@@ -89,6 +89,7 @@ class Training:
             "seed": self.seed,
             "device": torch.device(self.device).type,
             **({} if self.stopping is None else {"stopping": self.stopping.to_json()}),
+            **({} if (ranks := Ranks.here()).count == 1 else {"processes": ranks.count}),  # batch norm sees parts
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -117,6 +118,13 @@ class TrainingRecord:
     notes: tuple[str, ...] = ()
     identity: str = ""
     extrapolation: Extrapolation | None = None
+
+    @property
+    def tested(self) -> float:
+        """The test accuracy. Raises RunError where the test set was not read."""
+        if self.test_accuracy is None:
+            raise RunError(f"the record of the training with seed {self.seed} has no test accuracy; delete it")
+        return self.test_accuracy
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs], "widths": dict(self.widths)}
@@ -270,6 +278,18 @@ def _stopped(training: Training, epochs: Sequence[EpochRecord]) -> Extrapolation
 def images_per_epoch(recipe: Recipe, num_images: int) -> int:
     """How many images an epoch trains on: whole batches."""
     return recipe.steps_per_epoch(num_images) * min(recipe.batch_size, num_images)
+
+
+def notes_of(records: Mapping[str, TrainingRecord]) -> list[str]:
+    """What else than the recipe the numbers of trainings depend on: each sentence once, and which they are."""
+    found: dict[str, list[str]] = {}
+    for name, record in records.items():
+        for text in record.notes:
+            found.setdefault(text, []).append(name)
+    return [
+        f"training {names[0]}{'' if len(names) == 1 else f' and {len(names) - 1} more'}: {text}"
+        for text, names in found.items()
+    ]
 
 
 def concerns_all(outcome: Outcome) -> PruneasError | None:
