@@ -2,6 +2,7 @@ import json
 
 import pytest
 import sqlalchemy
+from optuna.trial import TrialState
 
 from pruneas.errors import DataError, RunError, StructureError
 from pruneas.progress import Silent
@@ -165,6 +166,18 @@ def test_the_study_of_an_earlier_pruneas_is_gone_on_with(tmp_path, givens):
     pool = FakePool()
     assert run(givens.search(tmp_path, num_trials=6), pool) == first
     assert pool.num_trained == 1
+
+
+def test_a_trial_that_somebody_else_asked_for_and_ended_is_nobody_s(tmp_path, givens):
+    first = run(givens.search(tmp_path, num_trials=3, workers=1))
+    storage = connect(address(tmp_path / "study.db"))
+    study = open_study(storage)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    storage.engine.dispose()
+    found = run(givens.search(tmp_path, num_trials=5, workers=1))
+    assert found[: len(first)] == first
+    assert num_trained(found) == 5
+    assert len(first) not in {record.number for record in found}
 
 
 def test_a_record_that_is_garbage_is_told_with_what_to_do(tmp_path, givens):

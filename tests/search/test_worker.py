@@ -1,16 +1,20 @@
 """Several processes on one search, played by threads; whole processes are in tests/run/test_workers.py."""
 
+import json
 import threading
 import time
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from pruneas.errors import RunError
 from pruneas.progress import Silent
+from pruneas.search.leases import TABLE, Leases
 from pruneas.search.records import PLAN, num_trained, read_trials
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
+from pruneas.search.trials import Search
 from pruneas.search.worker import ASKING, RUN, Place, join, lead
 from tests.tiny import FakePool, led, until
 
@@ -162,12 +166,13 @@ def test_a_second_leader_is_told_of_the_first(givens, storage, tmp_path):
     with pytest.raises(
         RunError, match=r"'a study' in .*: .*/run leads this search \(process \d+\); join it with"
     ) as told:
-        lead(elsewhere, team.place, {}, FakePool(), Silent(), lambda images: None)
+        lead(elsewhere, team.place, {"schema": 1}, FakePool(), Silent(), lambda images: None)
     go_on.set()
     assert "sesame" not in str(told.value)
     found = team.ended()
     # The first has ended: whoever leads now has all its trials.
-    assert lead(elsewhere, team.place, {}, FakePool(crash_after=0), Silent(), lambda images: None) == found
+    again = lead(elsewhere, team.place, {"schema": 1}, FakePool(crash_after=0), Silent(), lambda images: None)
+    assert again == found
 
 
 def test_a_leader_that_slept_while_another_took_over_stops(givens, storage, tmp_path):
@@ -252,3 +257,94 @@ def test_who_dies_while_asking_is_followed_by_whoever_asks_next(givens, storage,
     engine.dispose()
     assert num_trained(found) == 4
     assert time.monotonic() - began > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"data": "others"},
+            "begun in /runs/a, and these differ here: the images. Go on in that folder, or use --fresh",
+        ),
+        ({"structure": "another", "limits": {"flops": 9}}, "these differ here: the network, the limits"),
+        ({"anchors": {"l1": {"widths": {"a": 3}}}}, "these differ here: what the generators gave"),
+        ({"latency_table": {"rest": 2.0}}, "these differ here: the table of latency"),
+        ({"schema": 1}, "is a newer pruneas's; install that version here, or use --fresh"),
+    ],
+)
+def test_a_study_of_other_images_networks_or_generators_is_not_taken_over(givens, tmp_path, changes, text):
+    place = Place(url=address(f"sqlite:///{tmp_path / 'storage.db'}"), study="a study")
+    plan = {"schema": 2, "folder": "/runs/a", "structure": "a", "data": "b", "limits": {"flops": 8}}
+    plan |= {"latency_table": None, "anchors": {"l1": {"widths": {"a": 2}, "removed": (), "selections": {}}}}
+    arguments = FakePool(), Silent(), lambda images: None
+    found = lead(givens.search(tmp_path / "a", num_trials=2, workers=1), place, plan, *arguments)
+    other = givens.search(tmp_path / "b", num_trials=3, workers=1)
+    with pytest.raises(RunError, match=text):
+        lead(other, place, plan | changes, *arguments)
+    study = open_study(connect(place.url), place.study)
+    assert study.user_attrs[PLAN] == json.loads(json.dumps(plan))
+    assert lead(other, place, plan | {"folder": "/runs/b"}, *arguments)[: len(found)] == found  # the same, extended
+    assert lead(other, place, plan | changes, *arguments, fresh=True)
+
+
+def asleep(monkeypatch, search, name, at, meanwhile):
+    """Before its so manieth call of a method, the search's process sleeps, past its lease, and `meanwhile` happens."""
+    done, calls = getattr(Search, name), []
+
+    def late(self, *arguments):
+        if self is search:
+            calls.append(name)
+            if len(calls) == at:
+                meanwhile()
+        return done(self, *arguments)
+
+    monkeypatch.setattr(Search, name, late)
+
+
+def test_who_sleeps_while_asking_adds_no_trial_to_those_asked_for(givens, storage, tmp_path, monkeypatch):
+    place = Place(url=address(storage), study="a study")
+    search, other = (givens.search(tmp_path / name, num_trials=6, workers=1) for name in ("run", "elsewhere"))
+
+    def ended_by_another():
+        opened = connect(place.url)
+        with opened.engine.begin() as connection:
+            connection.execute(TABLE.update().where(TABLE.c.task == ASKING).values(ends=0.0))
+        join(other, place, opened, FakePool(), Silent(), lambda images: None)
+        opened.engine.dispose()
+
+    asleep(monkeypatch, search, "ask", 4, ended_by_another)
+    found = lead(search, place, {}, FakePool(), Silent(), lambda images: None)
+    assert num_trained(found) == 6
+    trials = open_study(connect(place.url), place.study).get_trials()
+    [surplus] = [trial for trial in trials if trial.number not in {record.number for record in found}]
+    assert (surplus.state, surplus.user_attrs) == (TrialState.FAIL, {"surplus": "others asked for trial 3 meanwhile"})
+    longer = givens.search(tmp_path / "run", num_trials=8, workers=1)
+    assert num_trained(lead(longer, place, {}, FakePool(), Silent(), lambda images: None)) == 8
+
+
+def test_who_lost_the_turn_while_it_slept_does_not_ask(givens, tmp_path, monkeypatch):
+    """Neither for what was half asked for, nor for more."""
+    search = givens.search(tmp_path, num_trials=4, workers=2)
+    with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
+        crash.setattr(Search, "_untrained", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        led(search)
+    events = []
+
+    def renewed(self, tasks, renew=Leases.renew):
+        if ASKING not in tasks:
+            return renew(self, tasks)
+        events.append("lost" if not events or events[-1] != "lost" else "kept")
+        return {ASKING} if events[-1] == "lost" else renew(self, tasks)
+
+    monkeypatch.setattr(Leases, "renew", renewed)
+    for name in ("ask", "ask_again"):
+
+        def asked(self, *arguments, name=name, ask=getattr(Search, name)):
+            events.append(name)
+            return ask(self, *arguments)
+
+        monkeypatch.setattr(Search, name, asked)
+    assert num_trained(led(search)) == 4
+    assert events[:3] == ["lost", "kept", "ask_again"]
+    asked_at = [index for index, event in enumerate(events) if event.startswith("ask")]
+    assert len(asked_at) >= 4 and all(events[index - 1] == "kept" for index in asked_at)

@@ -35,6 +35,8 @@ EXACT = "exact"
 """The attribute of a trial that holds the architecture that it is, where parameters may not say it."""
 STOPPING = "stopping"
 """The attribute of a trial that holds the rule by which its training may be stopped, where there is one."""
+SURPLUS = "surplus"
+"""The attribute of a trial that was asked for too late, and is nobody's; it says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +102,20 @@ class Search:
             user_attrs={"origin": record.origin, EXACT: _architecture(record).to_json()},
         )
 
-    def ask(self, study: optuna.Study, number: int, done: Collection[TrialRecord]) -> None:
+    def ask(self, study: optuna.Study, number: int, done: Collection[TrialRecord]) -> bool:
         """Ask for the next trial, which will have that number, and write down what it is. `done`: what was finished
-        before any trial of its batch was asked for."""
-        self._describe(ask_next(study, number, self.sampler, self.seed, len(self.anchors)), done)
+        before any trial of its batch was asked for.
+
+        False where it has another number, as others have asked meanwhile: a proposal is dropped then, as it may be one
+        more than is wanted; what was enqueued is the same trial whoever asks for it.
+        """
+        trial = ask_next(study, number, self.sampler, self.seed, len(self.anchors))
+        if trial.number != number and EXACT not in trial.user_attrs:
+            trial.set_user_attr(SURPLUS, f"others asked for trial {number} meanwhile")
+            study.tell(trial, state=TrialState.FAIL)
+            return False
+        self._describe(trial, done)
+        return trial.number == number
 
     def ask_again(self, study: optuna.Study, trial: FrozenTrial, done: Collection[TrialRecord]) -> None:
         """Complete a trial whose asking was cut off, to what it would have been."""
@@ -137,13 +149,14 @@ class Search:
     @staticmethod
     def is_described(trial: FrozenTrial) -> bool:
         """Whether a trial was asked for to the end: somebody who died may have left it half-drawn."""
-        return PLANNED in trial.user_attrs or trial.state.is_finished()
+        is_earlier = trial.state.is_finished() and "origin" in trial.user_attrs
+        return PLANNED in trial.user_attrs or is_earlier  # of a study that was made before the plan was written down
 
     def planned(self, trial: FrozenTrial) -> TrialRecord:
         """The record of a described trial, before its training."""
         if PLANNED in trial.user_attrs:
             return TrialRecord.from_json(trial.user_attrs[PLANNED])
-        return self._untrained(trial)  # of a study that was made before this was written down
+        return self._untrained(trial)
 
     def _untrained(self, trial: optuna.Trial | FrozenTrial) -> TrialRecord:
         if EXACT in trial.user_attrs:

@@ -54,6 +54,14 @@ JOINED, OVER, AHEAD, BATCH = "joined", "over", "ahead", "batch"
 begun; the number of the last batch's first trial, and how many trials it has."""
 RUN, ASKING = "run", "asking"
 """Tasks beside the trials: to be the one who began the search; to ask."""
+AGREED = {
+    "structure": "the network",
+    "data": "the images",
+    "limits": "the limits",
+    "latency_table": "the table of latency",
+    "anchors": "what the generators gave",
+}
+"""Entries of the plan that whoever leads a search must have as the one who began it; what else it holds may change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +98,30 @@ def lead(
     """
     kept = {record.number: record for record in read_trials(search.folder)}
     with _leading(place, search.folder, fresh=fresh) as (study, leases):
-        if PLAN not in study.user_attrs:  # a new one: what another of its name had, which was deleted, is not its
+        before = study.user_attrs.get(PLAN)
+        if before is None:  # a new one: what another of its name had, which was deleted, is not its
             leases.clear(but=RUN)
+        else:
+            _check_plan(before, json.loads(json.dumps(plan)), place)
         study.set_user_attr(PLAN, dict(plan))
         study.set_user_attr(OVER, False)
         search.enqueue_anchors(study)
         study.set_user_attr(AHEAD, False)
         worker = Worker(search, study, leases, observer, worked, spared, kept=kept, leads=True)
         return worker.run(pool)
+
+
+def _check_plan(before: Mapping[str, Any], plan: Mapping[str, Any], place: Place) -> None:
+    """Raises RunError where a study is of another search than the plan, or of a version that this one cannot read."""
+    where = f"study {place.study!r} in {shown(place.url)}"
+    if before.get("schema", 0) > plan.get("schema", 0):
+        raise RunError(f"{where}: is a newer pruneas's; install that version here, or use --fresh to begin anew")
+    differing = [text for key, text in AGREED.items() if key in before and before[key] != plan.get(key)]
+    if differing:
+        raise RunError(
+            f"{where}: must be of the same search, but was begun in {before.get('folder', 'another folder')}, and "
+            f"these differ here: {', '.join(differing)}. Go on in that folder, or use --fresh to begin anew"
+        )
 
 
 def announce(place: Place, folder: Path, *, fresh: bool = False) -> None:
@@ -239,8 +263,14 @@ class Worker:
 
     @property
     def _open(self) -> list[FrozenTrial]:
-        """Trials that were asked for and have no result."""
-        return [t for t in self._trials if t.state != TrialState.WAITING and t.number not in self._done]
+        """Trials that were asked for and have no result. One that ended before it was described never will."""
+        return [
+            trial
+            for trial in self._trials
+            if trial.state != TrialState.WAITING
+            and trial.number not in self._done
+            and (self._search.is_described(trial) or not trial.state.is_finished())
+        ]
 
     def _claimed(self) -> tuple[Job | None, bool]:
         """The training of an open trial that nobody else works on; or whether one was settled without a training.
@@ -316,6 +346,8 @@ class Worker:
             start, size = attributes.get(BATCH, (0, 0))
             half = [trial for trial in self._open if not self._search.is_described(trial)]
             for trial in half:
+                if self._leases.renew([ASKING]):
+                    return True  # asleep for so long that another has taken it up
                 self._search.ask_again(self._study, trial, self._before(start))
             num_asked = len(self._trials) - self._num_waiting()
             if num_asked >= start + size:
@@ -324,11 +356,12 @@ class Worker:
                 start = num_asked
                 self._study.set_user_attr(BATCH, (start, size))
             for number in range(num_asked, start + size):
-                if number > num_asked and self._leases.renew([ASKING]):
-                    return True  # asleep for so long that another has taken it up
+                if self._leases.renew([ASKING]):
+                    return True
                 if number in self._kept and number >= len(self._trials):
                     self._search.enqueue_known(self._study, self._kept[number])
-                self._search.ask(self._study, number, self._before(start))
+                if not self._search.ask(self._study, number, self._before(start)):
+                    return True  # asleep between the two
             return True
         finally:
             self._leases.release(ASKING)
