@@ -1,5 +1,7 @@
 """Peak activation memory: by hand, against networks that are built, and where it has no closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from pruneas.cost.memory import bytes_alive, peak_memory, price_memory
 from pruneas.cost.widths import LegalWidths, WidthRules
 from pruneas.errors import StructureError
 from pruneas.networks import make
-from pruneas.structure.build import build_widths
+from pruneas.structure.build import build_widths, describe
 from tests.nets import image, model_of, structure_of
 
 FLOAT = 4
@@ -59,6 +61,22 @@ def test_other_widths_follow(name: str) -> None:
         peak_memory(build_widths(structure, model.mapping(widths), seed=0), structure.inputs) for widths in batch
     ]
     assert price(batch).tolist() == counted
+
+
+def test_without_branches_it_is_at_most_that_of_the_narrowest() -> None:
+    structure, model = structure_of("resnet20"), model_of("resnet20")
+    legal = LegalWidths.of(structure, WidthRules())
+    whole = replace(model, memory=price_memory(structure, make(structure.network), model, legal))
+    names = [block.name for block in structure.blocks]
+    assert len(names) > 4
+    for removed in (names[:1], names[::2], names):
+        left = whole.without(structure, removed)
+        gone = np.isin(model.groups, [*structure.without(removed)])
+        built = describe(structure, structure.widths, tuple(removed)).build()
+        most = int(left.cost(model.base_widths, "memory"))
+        assert peak_memory(built, structure.inputs) <= most
+        assert most == int(whole.cost(np.where(gone, legal.lowest, model.base_widths), "memory"))
+        assert int(left.cost(np.where(gone, legal.lowest, model.base_widths), "memory")) == most
 
 
 def test_what_depends_on_more_than_sums_of_widths_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,17 @@ import time
 import optuna
 import pytest
 
+import pruneas
 from pruneas.errors import ArchitectureError, DataError, RunError
 from pruneas.progress import Silent
 from pruneas.run import joining
 from pruneas.run.joining import work
 from pruneas.run.place import place_of, write_places
 from pruneas.search.records import PLAN
-from pruneas.search.storage import connect
+from pruneas.search.storage import address, connect
 from pruneas.search.study import STUDY
 from pruneas.search.worker import AHEAD, OVER, Place, announce, withdraw
-from tests.tiny import until
+from tests.tiny import space_file, until
 
 
 @pytest.fixture
@@ -93,8 +94,8 @@ class Sweep:
         self.run = finished.copied(tmp_path).folder.rename(self.folder / "0.5")
         write_places(self.folder, {"0.5": STUDY}, storage)
         self.place = Place(url=place_of(str(self.run))[0], study=STUDY)
-        announce(self.place, self.run)
         self.found, self.told = [], []
+        announce(self.place, self.run, self.told.append)
         self.thread = threading.Thread(target=lambda: self.found.append(work(str(self.folder), observer=self)))
 
     def set(self, **attributes):
@@ -143,3 +144,12 @@ def test_the_studies_of_a_sweep_in_a_storage_are_known_from_its_folder(tmp_path)
         "0.3": ("studies", "tiny-0.3-1"),
         "0.6": ("studies", "tiny-0.6-2"),
     }
+
+
+def test_a_storage_that_cannot_be_opened_is_refused_before_anything_is_trained(tmp_path):
+    nowhere = "postgresql://ann@127.0.0.1:1/studies"
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:1/studies: cannot be opened"):
+        pruneas.search(budget="0.5", space=space_file(tmp_path), run=tmp_path / "run", storage=nowhere)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:1/studies: cannot be opened"):
+        announce(Place(url=address(nowhere), study="a study"), tmp_path, print)

@@ -1,17 +1,22 @@
 """A whole search with limits of memory and latency at once."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import pruneas
+from pruneas.architecture import Budget
 from pruneas.cost import latency_table
-from pruneas.cost.memory import peak_memory
-from pruneas.search.records import read_trials
+from pruneas.cost.limits import Limits
+from pruneas.cost.memory import peak_memory, price_memory
+from pruneas.networks import make
+from pruneas.search.records import Anchor, read_trials
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
+from pruneas.structure.build import describe
 from tests.nets import image
-from tests.tiny import space_file
+from tests.tiny import Givens, led, space_file
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +74,22 @@ def test_a_run_that_goes_on_keeps_its_table(limited, monkeypatch):
     )
     assert json.loads((longer.folder / "run.json").read_text())["latency_table"] == before
     assert longer.record.limits == result.record.limits
+
+
+def test_proposals_without_branches_keep_a_limit_of_memory(tmp_path):
+    givens = Givens.of("pruneas:resnet20(width=0.25, channels=1)")
+    priced = price_memory(givens.structure, make(givens.structure.network), givens.model, givens.legal)
+    model = replace(givens.model, memory=priced)
+    limits = Limits.of(Budget.parse("memory=0.6"), model, givens.legal)
+    givens = Givens(givens.structure, model, givens.legal, limits)
+    names = [block.name for block in givens.structure.blocks]
+    widths = givens.model.mapping(givens.uniform)
+    anchors = {"uniform": givens.uniform, "sss": Anchor(widths=widths, removed=tuple(names[:2]))}
+    found = led(givens.search(tmp_path, anchors=anchors, searches_blocks=True, num_trials=14))
+    trials = open_study(connect(address(tmp_path / "study.db"))).get_trials()
+    shares = [trial.user_attrs["share of the budget"] for trial in trials]
+    assert sum(bool(record.removed) for record in found[2:]) > 3
+    assert max(shares) <= 1 and min(shares[2:]) > 0.8
+    for record in found[2:6]:
+        built = describe(givens.structure, record.widths, record.removed).build()
+        assert peak_memory(built, givens.structure.inputs) <= limits.most["memory"]

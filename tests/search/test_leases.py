@@ -69,12 +69,15 @@ def test_a_result_is_handed_in_once_and_by_the_owner_alone(engine):
 def test_what_the_dead_had_is_free(engine):
     for owner in ("here:/runs/a#1", "here:/runs/a#2", "here:/runs/ab#3", "here:/runs%#4"):
         assert leases(engine, owner).claim(f"task of {owner}")
+    done = leases(engine, "here:/runs/a#1")
+    assert done.claim("done") and done.finish("done", "a result")
     me = leases(engine, "here:/runs/a#5")
     assert me.claim("mine")
     me.release_others("here:/runs/a#")
     assert sorted(task for task, hold in me.holds().items() if hold.is_held) == [
         "mine", "task of here:/runs%#4", "task of here:/runs/ab#3"
     ]  # fmt: skip
+    assert me.holds()["done"].owner == "here:/runs/a#1"
 
 
 def test_results_from_elsewhere_replace_none(engine):

@@ -5,11 +5,14 @@ import threading
 import time
 
 import optuna
+import psycopg
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from pruneas.errors import RunError
 from pruneas.progress import Silent
+from pruneas.search import worker
 from pruneas.search.leases import TABLE, Leases
 from pruneas.search.records import PLAN, num_trained, read_trials
 from pruneas.search.storage import address, connect
@@ -348,3 +351,76 @@ def test_who_lost_the_turn_while_it_slept_does_not_ask(givens, tmp_path, monkeyp
     assert events[:3] == ["lost", "kept", "ask_again"]
     asked_at = [index for index, event in enumerate(events) if event.startswith("ask")]
     assert len(asked_at) >= 4 and all(events[index - 1] == "kept" for index in asked_at)
+
+
+def test_a_storage_that_goes_away_as_a_search_begins_or_is_joined_is_waited_for(givens, storage, tmp_path, monkeypatch):
+    """In each of its steps: to connect, to lead, to open the study, to begin, and to join."""
+    away = OperationalError("SELECT", {}, psycopg.OperationalError("server closed the connection"))
+    cut = []
+
+    def cuts(owner, name):
+        def step(*arguments, step=getattr(owner, name), **more):
+            value = step(*arguments, **more)
+            if name not in cut:  # it was done, but the answer is lost
+                cut.append(name)
+                if name != "connect":
+                    raise away
+                value.engine.dispose()
+                raise RunError("storage x: cannot be opened") from away
+            return value
+
+        monkeypatch.setattr(owner, name, step)
+
+    for owner, name in ((worker, "connect"), (Leases, "claim"), (worker, "open_study"), (Search, "enqueue_anchors")):
+        cuts(owner, name)
+    place, notes = Place(url=address(storage), study="a study"), Notes()
+    with pytest.raises(KeyboardInterrupt):
+        lead(givens.search(tmp_path / "run"), place, {}, FakePool(crash_after=2), notes, lambda images: None)
+    assert cut == ["connect", "claim", "open_study", "enqueue_anchors"]
+    assert len([note for note in notes.notes if "answers again" in note]) == 4
+    cuts(optuna, "load_study")
+    opened = connect(place.url)
+    found = join(givens.search(tmp_path / "elsewhere"), place, opened, FakePool(), notes, lambda images: None)
+    opened.engine.dispose()
+    assert cut[4:] == ["load_study"]
+    assert num_trained(found) == 6
+
+
+def test_who_joined_before_a_run_was_extended_works_on_until_it_is_over(givens, storage, tmp_path):
+    place = Place(url=address(storage), study="a study")
+    short, long = (givens.search(tmp_path / "run", num_trials=number, workers=1) for number in (4, 9))
+    with pytest.raises(KeyboardInterrupt):
+        lead(short, place, {"trials": 4}, FakePool(crash_after=2), Silent(), lambda images: None)
+    joined = []
+
+    class Joined(FakePool):
+        def run(self, *arguments):
+            for outcome in super().run(*arguments):
+                yield outcome
+                if self.num_trained == 3:
+                    opened = connect(place.url)
+                    joined.append(join(short, place, opened, FakePool(), Silent(), lambda images: None))
+                    opened.engine.dispose()
+
+    found = lead(long, place, {"trials": 9}, Joined(), Silent(), lambda images: None)
+    assert joined == [found]
+    assert num_trained(found) == 9
+
+
+def test_a_machine_of_the_same_name_does_not_take_a_living_leader_s_trials(givens, tmp_path):
+    place = Place(url=address(tmp_path / "storage.db"), study="a study")
+    givens.search(tmp_path / "run")  # makes the folder
+    identity = tmp_path / "run" / "trials" / ".identity"
+
+    def leading():
+        return worker._leading(connect(place.url), place, tmp_path / "run", print, fresh=False)
+
+    with leading() as (_, mine):
+        kept = identity.read_text()
+        identity.write_text("0" * 8)  # the same path, on another machine
+        with pytest.raises(RunError, match=r"/run leads this search \(process \d+\)"), leading():
+            pass
+        assert mine.renew([RUN]) == set()
+        identity.write_text(kept)
+        with leading():  # but the folder is its own: who worked from it is dead
+            assert mine.renew([RUN]) == {RUN}

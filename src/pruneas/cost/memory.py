@@ -80,8 +80,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def price_memory(structure: Structure, network: nn.Module, model: CostModel, legal: LegalWidths) -> Peak:
     """Peak activation memory as a function of the widths. `network` is the base network.
 
-    Where branches of blocks are taken out, it is an upper bound. Raises StructureError where the bytes alive are not
-    linear in the widths, as where an operator's output has two dimensions that change.
+    Where branches of blocks are taken out, `CostModel.without` bounds it. Raises StructureError where the bytes alive
+    are not linear in the widths, as where an operator's output has two dimensions that change.
     """
     at_base = _alive(structure, network)
     slopes = np.zeros((len(at_base), len(model.groups)), dtype=np.int64)
@@ -93,7 +93,7 @@ def price_memory(structure: Structure, network: nn.Module, model: CostModel, leg
         if len(narrower) != len(at_base) or ((at_base - narrower) % step).any():
             raise _not_linear(structure, model.groups[index])
         slopes[:, index] = (at_base - narrower) // step
-    peak = Peak(constants=at_base - slopes @ model.base_widths, coefficients=slopes)
+    peak = Peak(constants=at_base - slopes @ model.base_widths, coefficients=slopes, lowest=legal.lowest)
     generator = np.random.default_rng(0)
     for share in (0.0, *generator.random(3)):
         widths = legal.floor(np.maximum(legal.lowest, share * generator.uniform(0.5, 1.5) * model.base_widths))
@@ -133,4 +133,4 @@ def _essential(peak: Peak, legal: LegalWidths) -> Peak:
             for other in range(len(table))
         )
     ]
-    return Peak(constants=table[kept, 0], coefficients=table[kept, 1:])
+    return Peak(constants=table[kept, 0], coefficients=table[kept, 1:], lowest=legal.lowest)

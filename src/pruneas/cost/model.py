@@ -85,15 +85,24 @@ class Quadratic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """The largest of several sums: constants + coefficients @ widths. Shapes (sums,) and (sums, groups)."""
+    """The largest of several sums: constants + coefficients @ widths. Shapes (sums,) and (sums, groups).
+
+    `lowest` (groups,): the narrowest widths for which these sums are all that matter.
+    """
 
     constants: npt.NDArray[np.int64]
     coefficients: npt.NDArray[np.int64]
+    lowest: Widths
 
     def __call__(self, widths: Widths) -> npt.NDArray[np.int64]:
         """Values of candidates (candidates, groups) -> (candidates,)."""
         highest: npt.NDArray[np.int64] = (widths @ self.coefficients.T + self.constants).max(axis=-1)
         return highest
+
+    def without(self, gone: npt.NDArray[np.bool_]) -> Peak:
+        """The same where groups (groups,) are gone, whatever their widths: as if they were as narrow as can be."""
+        constants = self.constants + self.coefficients[:, gone] @ self.lowest[gone]
+        return replace(self, constants=constants, coefficients=np.where(gone, 0, self.coefficients))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +139,18 @@ class CostModel:
         return model
 
     def without(self, structure: Structure, removed: Collection[str]) -> CostModel:
-        """The same network's prices with the branches of these blocks taken out. `base` stays the whole network's, and
-        so does peak memory, an upper bound then."""
+        """The same network's prices with the branches of these blocks taken out. `base` stays the whole network's;
+        peak memory is an upper bound, that of branches as narrow as can be."""
         latency = None if self.table is None else self.table.price(structure, removed)
-        return replace(self, flops=_flops(structure, removed), params=_params(structure, removed), latency=latency)
+        gone = structure.without(removed)
+        memory = None if self.memory is None else self.memory.without(np.isin(self.groups, [*gone]))
+        return replace(
+            self,
+            flops=_flops(structure, removed),
+            params=_params(structure, removed),
+            memory=memory,
+            latency=latency,
+        )
 
     def timed(self, structure: Structure, table: LatencyTable) -> CostModel:
         """The same prices, with those of latency."""

@@ -70,6 +70,7 @@ def plan_of(setting: Setting, anchors: Mapping[str, Anchor], lease: float) -> di
         "limits": setting.limits.to_json(),
         "latency_table": None if setting.model.table is None else setting.model.table.to_json(),
         "folder": str(setting.folder.resolve()),
+        "trials": setting.space.search.trials,
         "lease": lease,
         "epochs": setting.trial_recipe.epochs,
         "base": {

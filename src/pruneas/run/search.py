@@ -49,11 +49,14 @@ def search(
         from pruneas.run.place import place_for
         from pruneas.run.setting import Setting
         from pruneas.run.stages import Run
+        from pruneas.search.storage import connect
         from pruneas.search.worker import LEASE, Place
 
     url, study = place_for(folder, space, storage)
     place = Place(url=url, study=study, lease=LEASE if lease is None else lease)
 
+    if storage is not None and adopt is None:  # later it is waited for; what adopts was announced there already
+        connect(url).engine.dispose()
     with held(folder):
         # Once more: what was true before may have changed until the folder was ours.
         if not fresh and (result := finished(folder, space)) is not None:

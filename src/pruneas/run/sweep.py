@@ -90,7 +90,7 @@ def sweep(
             place = Place(url=url, study=studies[name], lease=LEASE if lease is None else lease)
             with held(folder / name):
                 prepare(folder / name, each, fresh=fresh)
-                announce(place, folder / name, fresh=fresh)
+                announce(place, folder / name, observer.note, fresh=fresh)
             announced.callback(withdraw, place)
         write_places(folder, studies, storage)
         made = Generation(setting, targets, observer, needed=["uniform"])

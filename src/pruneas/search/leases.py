@@ -99,9 +99,10 @@ class Leases:
         self._update(self._row(task), _C.owner == self.owner, owner=None, ends=None)
 
     def release_others(self, prefix: str) -> None:
-        """Free the tasks of owners that are known to be dead: earlier ones whose name begins so."""
-        mine = _C.owner.startswith(prefix, autoescape=True)
-        self._update(_C.study == self.study, mine, _C.owner != self.owner, owner=None, ends=None)
+        """Free the tasks of owners that are known to be dead: earlier ones whose name begins so. What they did stays
+        theirs."""
+        theirs = sa.and_(_C.owner.startswith(prefix, autoescape=True), _C.owner != self.owner)
+        self._update(_C.study == self.study, theirs, _C.result.is_(None), owner=None, ends=None)
 
     def finish(self, task: str, result: str) -> bool:
         """Hand in a result. False where the task is this owner's no longer, or done: then nothing was written."""

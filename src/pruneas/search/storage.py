@@ -121,6 +121,7 @@ def patiently(
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
     """What `step` returns. As long as the database is away, it is done again, with growing pauses; `told` hears of it.
+    To connect is such a step, too, where the address is known to be right.
 
     A step must be one that can be done again after it was cut off anywhere. Raises RunError when patience ends.
     """
@@ -129,7 +130,7 @@ def patiently(
     while True:
         try:
             value = step()
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RunError) as error:  # the last: `connect`'s
             if (reason := _away(error)) is None:
                 raise
             if began is None:

@@ -33,7 +33,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from pruneas.errors import RunError
-from pruneas.files import write_json
+from pruneas.files import write_json, write_text
 from pruneas.progress import Observer
 from pruneas.search.leases import Hold, Leases
 from pruneas.search.records import PLAN, STOPPED, TrialRecord, num_trained, read_trials, task_of, trial_path
@@ -73,8 +73,8 @@ class Place:
     lease: float = LEASE
 
     def leases(self, engine: sqlalchemy.Engine, home: str) -> Leases:
-        """As seen by a new owner, whose name begins with `home`."""
-        owner = f"{home}#{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        """As seen by a new owner, whose name begins with `home`: the machine and folder, '#', the folder's identity."""
+        owner = f"{home}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         return Leases(engine=engine, study=self.study, owner=owner, seconds=self.lease)
 
 
@@ -97,18 +97,24 @@ def lead(
     Raises RunError where the study or the records are not this search's, or another process leads it.
     """
     kept = {record.number: record for record in read_trials(search.folder)}
-    with _leading(place, search.folder, fresh=fresh) as (study, leases):
-        before = study.user_attrs.get(PLAN)
-        if before is None:  # a new one: what another of its name had, which was deleted, is not its
-            leases.clear(but=RUN)
-        else:
-            _check_plan(before, json.loads(json.dumps(plan)), place)
-        study.set_user_attr(PLAN, dict(plan))
-        study.set_user_attr(OVER, False)
-        search.enqueue_anchors(study)
-        study.set_user_attr(AHEAD, False)
+    storage = patiently(lambda: connect(place.url), observer.note)
+    with _leading(storage, place, search.folder, observer.note, fresh=fresh) as (study, leases):
+        patiently(lambda: _begin(search, study, leases, plan, place), observer.note)
         worker = Worker(search, study, leases, observer, worked, spared, kept=kept, leads=True)
         return worker.run(pool)
+
+
+def _begin(search: Search, study: optuna.Study, leases: Leases, plan: Mapping[str, Any], place: Place) -> None:
+    """Write into the study what is to be done. Can be done again after it was cut off anywhere."""
+    before = study.user_attrs.get(PLAN)
+    if before is None:  # a new one: what another of its name had, which was deleted, is not its
+        leases.clear(but=RUN)
+    else:
+        _check_plan(before, json.loads(json.dumps(plan)), place)
+    study.set_user_attr(PLAN, dict(plan))
+    study.set_user_attr(OVER, False)
+    search.enqueue_anchors(study)
+    study.set_user_attr(AHEAD, False)
 
 
 def _check_plan(before: Mapping[str, Any], plan: Mapping[str, Any], place: Place) -> None:
@@ -124,13 +130,14 @@ def _check_plan(before: Mapping[str, Any], plan: Mapping[str, Any], place: Place
         )
 
 
-def announce(place: Place, folder: Path, *, fresh: bool = False) -> None:
+def announce(place: Place, folder: Path, told: Callable[[str], None], *, fresh: bool = False) -> None:
     """Say that this process will lead a search of that run's folder, later: who would join waits until it begins.
 
-    `fresh` forgets an earlier study of that name. Raises RunError where another process leads it.
+    `told` hears of a storage that is away; `fresh` forgets an earlier study of that name. Raises RunError where another
+    process leads it, and at once where the storage cannot be opened.
     """
-    with _leading(place, folder, fresh=fresh) as (study, _):
-        study.set_user_attr(AHEAD, True)
+    with _leading(connect(place.url), place, folder, told, fresh=fresh) as (study, _):
+        patiently(lambda: study.set_user_attr(AHEAD, True), told)
 
 
 def withdraw(place: Place) -> None:
@@ -145,27 +152,46 @@ def withdraw(place: Place) -> None:
 
 
 @contextlib.contextmanager
-def _leading(place: Place, folder: Path, *, fresh: bool) -> Iterator[tuple[optuna.Study, Leases]]:
-    """Be the one who leads a search, from a run's folder that nobody else works in. `fresh` makes its study anew."""
-    storage = connect(place.url)
-    home = f"{socket.gethostname()}:{folder.resolve()}"
+def _leading(
+    storage: optuna.storages.RDBStorage, place: Place, folder: Path, told: Callable[[str], None], *, fresh: bool
+) -> Iterator[tuple[optuna.Study, Leases]]:
+    """Be the one who leads a search, from a run's folder that nobody else works in. `fresh` makes its study anew.
+
+    A storage that goes away meanwhile is waited for, and `told`; it is closed in the end.
+    """
+    home = f"{socket.gethostname()}:{folder.resolve()}#{_identity(folder)}"
     leases = place.leases(storage.engine, home)
-    leases.create()
-    leases.release_others(f"{home}#")  # the folder is ours alone, so whoever worked from it is dead
-    if not leases.claim(RUN):
-        leader, _, process = str(leases.holds()[RUN].owner).rpartition("#")
-        raise RunError(
-            f"study {place.study!r} in {shown(place.url)}: {leader} leads this search (process "
-            f"{process.partition('.')[0]}); join it with `pruneas worker`, or wait for it"
-        )
-    try:
+
+    def claimed() -> bool:
+        leases.create()
+        leases.release_others(f"{home}.")  # the folder is ours alone, so whoever worked from it is dead
+        return leases.claim(RUN)
+
+    def opened() -> optuna.Study:
         if fresh and place.study in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=place.study, storage=storage)
-        yield open_study(storage, place.study), leases
+        return open_study(storage, place.study)
+
+    try:
+        if not patiently(claimed, told):
+            leader, _, process = str(patiently(leases.holds, told)[RUN].owner).rpartition("#")
+            raise RunError(
+                f"study {place.study!r} in {shown(place.url)}: {leader} leads this search (process "
+                f"{process.split('.')[-2:][0]}); join it with `pruneas worker`, or wait for it"
+            )
+        yield patiently(opened, told), leases
     finally:
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
             leases.release(RUN)
         storage.engine.dispose()
+
+
+def _identity(folder: Path) -> str:
+    """Of a run's folder: another machine may have the same name, and a run at the same path (clones, containers)."""
+    path = folder / "trials" / ".identity"
+    if not path.is_file():
+        write_text(path, uuid.uuid4().hex[:8])
+    return path.read_text(encoding="utf-8")
 
 
 def join(
@@ -177,9 +203,14 @@ def join(
     worked: Callable[[int], None],
 ) -> list[TrialRecord]:
     """Work on a search that another process began, until it is over. Returns all its trials."""
-    study = optuna.load_study(study_name=place.study, storage=storage)
-    study.set_user_attr(JOINED, True)
-    leases = place.leases(storage.engine, socket.gethostname())
+
+    def joined() -> optuna.Study:
+        study = optuna.load_study(study_name=place.study, storage=storage)
+        study.set_user_attr(JOINED, True)
+        return study
+
+    study = patiently(joined, observer.note)
+    leases = place.leases(storage.engine, f"{socket.gethostname()}#")
     return Worker(search, study, leases, observer, worked).run(pool)
 
 
@@ -202,6 +233,7 @@ class Worker:
         self._search, self._study, self._leases = search, study, leases
         self._observer, self._worked, self._spared, self._clock = observer, worked, spared, clock
         self._kept, self._leads = dict(kept or {}), leads
+        self._num_trials = search.num_trials
         self._done: dict[int, TrialRecord] = {}
         self._mine: dict[int, TrialRecord] = {}
         self._slots: dict[int, int] = {}
@@ -322,9 +354,12 @@ class Worker:
         return self._slots[number]
 
     def _is_over(self) -> bool:
-        if self._open or (self._num_missing() > 0 and not is_exhausted(self._done)):
+        if self._open:
             return False
-        start, size = self._study.user_attrs.get(BATCH, (0, 0))  # somebody may have died before all was asked for
+        attributes = self._attributes()
+        if self._num_missing() > 0 and not is_exhausted(self._done):
+            return False
+        start, size = attributes.get(BATCH, (0, 0))  # somebody may have died before all was asked for
         return bool(len(self._trials) - self._num_waiting() >= start + size)
 
     def _num_waiting(self) -> int:
@@ -332,7 +367,13 @@ class Worker:
 
     def _num_missing(self) -> int:
         """How many trials are still to be asked for, if all that are open will be trained."""
-        return self._search.num_trials - num_trained(self._done.values()) - len(self._open)
+        return self._num_trials - num_trained(self._done.values()) - len(self._open)
+
+    def _attributes(self) -> Mapping[str, Any]:
+        """The study's. Whoever leads the search may have asked for more trials since this process joined it."""
+        attributes: Mapping[str, Any] = self._study.user_attrs
+        self._num_trials = attributes.get(PLAN, {}).get("trials", self._num_trials)
+        return attributes
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
@@ -342,7 +383,7 @@ class Worker:
             return False
         try:
             self._look()  # at what whoever asked before has left
-            attributes = self._study.user_attrs
+            attributes = self._attributes()
             start, size = attributes.get(BATCH, (0, 0))
             half = [trial for trial in self._open if not self._search.is_described(trial)]
             for trial in half:
