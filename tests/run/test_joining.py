@@ -6,6 +6,7 @@ import time
 
 import optuna
 import pytest
+import sqlalchemy
 
 import pruneas
 from pruneas.errors import ArchitectureError, DataError, RunError
@@ -68,6 +69,58 @@ def test_a_storage_s_network_is_trusted_no_more_than_an_architecture_file_s(run)
     with pytest.raises(Exception, match="strangers") as told:
         joined(run, {"space": space}, target=url, trust=["strangers"])
     assert "--trust" not in str(told.value)  # it is looked for, and is not there
+
+
+def test_a_worker_needs_none_of_the_packages_that_the_generators_are_of(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    space = (run / "space.toml").read_text()
+    assert space.count('methods = ["uniform", ') == 1
+    space = space.replace('methods = ["uniform", ', 'methods = ["uniform", "somebody-s", ')
+    assert joined(run, {"space": space}) == ["pruneas"]
+
+
+def test_what_a_sampler_has_pickled_is_read_where_the_user_trusts_it(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    space = (run / "space.toml").read_text()
+    assert space.count('sampler = "gp"') == 1
+    space = space.replace('sampler = "gp"', 'sampler = "cma"')
+    with pytest.raises(RunError, match=r"'cma', keeps its state there as Python's pickle.*: --trust optuna"):
+        joined(run, {"space": space})
+    assert joined(run, {"space": space}, trust=["optuna"]) == ["pruneas"]
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_of_several_searches_those_that_cannot_be_joined_are_left_to_others(run):
+    storage = connect(place_of(str(run))[0])
+    optuna.copy_study(
+        from_study_name="pruneas", from_storage=storage, to_storage=storage, to_study_name="another"
+    )  # the second, by its id
+    with storage.engine.begin() as connection:
+        columns = "task, owner, ends, result FROM pruneas_leases"
+        connection.execute(sqlalchemy.text(f"INSERT INTO pruneas_leases SELECT 'another', {columns}"))
+    first, second = (optuna.load_study(study_name=name, storage=storage) for name in ("pruneas", "another"))
+    plan = first.user_attrs[PLAN]
+    first.set_user_attr(PLAN, plan | {"data": "0" * 32})
+    for study in (first, second):
+        study.set_user_attr(OVER, False)
+    url, observer = f"sqlite:///{run / 'study.db'}", Notes()
+    assert work(url, observer=observer) == ["another"]
+    [note] = [note for note in observer.notes if "left to others" in note]
+    assert "must be the images that the run was begun with" in note
+    with pytest.raises(DataError, match="must be the images"):
+        work(url, study="pruneas", observer=Silent())
+    second.set_user_attr(OVER, False)
+    second.set_user_attr(PLAN, {"schema": 99})
+    with pytest.raises(DataError, match="must be the images"):
+        work(url, observer=Silent())
+    storage.engine.dispose()
 
 
 def test_a_study_that_is_not_there_is_told(run):

@@ -304,18 +304,19 @@ def asleep(monkeypatch, search, name, at, meanwhile):
     monkeypatch.setattr(Search, name, late)
 
 
+def ends(place, search):
+    """Another takes the turn of who sleeps while it asks, and ends the search."""
+    opened = connect(place.url)
+    with opened.engine.begin() as connection:
+        connection.execute(TABLE.update().where(TABLE.c.task == ASKING).values(ends=0.0))
+    join(search, place, opened, FakePool(), Silent(), lambda images: None)
+    opened.engine.dispose()
+
+
 def test_who_sleeps_while_asking_adds_no_trial_to_those_asked_for(givens, storage, tmp_path, monkeypatch):
     place = Place(url=address(storage), study="a study")
     search, other = (givens.search(tmp_path / name, num_trials=6, workers=1) for name in ("run", "elsewhere"))
-
-    def ended_by_another():
-        opened = connect(place.url)
-        with opened.engine.begin() as connection:
-            connection.execute(TABLE.update().where(TABLE.c.task == ASKING).values(ends=0.0))
-        join(other, place, opened, FakePool(), Silent(), lambda images: None)
-        opened.engine.dispose()
-
-    asleep(monkeypatch, search, "ask", 4, ended_by_another)
+    asleep(monkeypatch, search, "ask", 4, lambda: ends(place, other))
     found = lead(search, place, {}, FakePool(), Silent(), lambda images: None)
     assert num_trained(found) == 6
     trials = open_study(connect(place.url), place.study).get_trials()
@@ -323,6 +324,16 @@ def test_who_sleeps_while_asking_adds_no_trial_to_those_asked_for(givens, storag
     assert (surplus.state, surplus.user_attrs) == (TrialState.FAIL, {"surplus": "others asked for trial 3 meanwhile"})
     longer = givens.search(tmp_path / "run", num_trials=8, workers=1)
     assert num_trained(lead(longer, place, {}, FakePool(), Silent(), lambda images: None)) == 8
+
+
+def test_a_trial_of_one_who_slept_while_it_was_drawn_is_completed_by_others(givens, storage, tmp_path, monkeypatch):
+    place = Place(url=address(storage), study="a study")
+    search, other = (givens.search(tmp_path / name, num_trials=6, workers=1) for name in ("run", "elsewhere"))
+    asleep(monkeypatch, search, "_stopping", 4, lambda: ends(place, other))
+    pool = FakePool()
+    found = lead(search, place, {}, pool, Silent(), lambda images: None)
+    assert [record.number for record in found] == list(range(len(found)))
+    assert (num_trained(found), pool.num_trained) == (6, 3)
 
 
 def test_who_lost_the_turn_while_it_slept_does_not_ask(givens, tmp_path, monkeypatch):

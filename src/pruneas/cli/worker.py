@@ -29,7 +29,8 @@ def worker(
         list[str] | None,
         typer.Option(
             metavar="PACKAGE",
-            help="Run the networks of this package, too, if the storage names one. Repeatable.",
+            help="Run the networks of this package, too, if the storage names one; optuna: its sampler cma. "
+            "Repeatable.",
             rich_help_panel=DATA,
         ),
     ] = None,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pruneas.architecture import Reference
 from pruneas.config import Space
 from pruneas.cost.latency_table import LatencyTable
-from pruneas.errors import DataError, RunError
+from pruneas.errors import DataError, InputError, RunError
 from pruneas.progress import Observer
 from pruneas.run.folder import SPACE, located
 from pruneas.run.machine import devices
@@ -26,12 +26,14 @@ from pruneas.run.setting import Setting
 from pruneas.search.records import PLAN, Anchor
 from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.trials import Search
-from pruneas.search.worker import AHEAD, OVER, Place, join
+from pruneas.search.worker import AHEAD, LEASE, OVER, Place, join
 from pruneas.training import Pool
 from pruneas.trust import check, consented
 
 SCHEMA = 2
 """Of the plan; workers and the run they join have to agree on it."""
+PICKLED = ("cma",)
+"""Samplers whose state Optuna keeps in the study as a pickle; nothing else that stands there is ever unpickled."""
 LOOK_EVERY = 5.0
 """Seconds between two looks whether a search that was announced has begun."""
 
@@ -97,11 +99,14 @@ def work(
 
     `target` is a run's folder, on the run's machine or a shared path, or the URL of a storage, of which `study` names
     one study (or budget) in place of all; those that are announced are waited for. `data` says where the images are
-    here; `trust`: packages whose networks a storage may name, as for architecture files (`trust.py`).
+    here; `trust`: packages whose networks a storage may name, as for architecture files (`trust.py`), and 'optuna' for
+    a sampler that keeps pickles.
     Raises RunError where there is nothing to join, DataError where the images are others than the run's,
-    ArchitectureError for a network that is not trusted.
+    ArchitectureError for a network that is not trusted; of several studies, one of which can be joined, those that
+    cannot are noted and left to others.
     """
     places = places_of(target)
+    refused: dict[tuple[sqlalchemy.URL, str], InputError] = {}
     storages = {url: connect(url, create=False) for url in dict.fromkeys(url for url, _ in places.values())}
     finished: dict[tuple[sqlalchemy.URL, str], str] = {}
     seen, waiting = False, ""
@@ -122,18 +127,32 @@ def work(
                     f"storage {' '.join(map(shown, storages))}: holds no search{named}; begin one with `pruneas search "
                     "--storage URL`"
                 )
-            left = [each for each in begun if each[1:3] not in finished and not each[3].get(OVER)]
+            left = [each for each in begun if not {each[1:3]} & {*finished, *refused} and not each[3].get(OVER)]
             if left:
                 label, url, name, attributes = left[0]
-                place = Place(url=url, study=name, lease=attributes[PLAN]["lease"])
+                place = Place(url=url, study=name, lease=attributes[PLAN].get("lease", LEASE))
                 trusted = {*trust, *(() if "://" in target else consented(Path(target) / label / SPACE))}
-                _work(place, attributes[PLAN], storages[url], data, device, workers, download, trusted, observer)
+                try:
+                    setting, search = _prepared(
+                        place, attributes[PLAN], data, device, workers, download, trusted, observer
+                    )
+                except InputError as error:
+                    if len(found) == 1:
+                        raise
+                    refused[url, name] = error
+                    observer.note(f"{error}; this search is left to others")
+                    continue
+                observer.stage("search", f"{name}, {setting.trial_recipe.epochs} epochs each", 0)
+                with Pool(workers=setting.workers, threads=setting.space.compute.threads) as pool:
+                    join(search, place, storages[url], pool, observer, lambda images: None)
                 finished[url, name] = label or name
             elif ahead:
                 if ahead[0] != waiting:
                     waiting = ahead[0]
                     observer.stage("search", f"waits until {waiting} begins", 0)
                 time.sleep(LOOK_EVERY)
+            elif refused and not finished:
+                raise next(iter(refused.values()))
             else:
                 return [*finished.values()]
     finally:
@@ -145,22 +164,24 @@ def _studies(storage: optuna.storages.RDBStorage, observer: Observer) -> list[op
     return patiently(lambda: optuna.get_all_study_summaries(storage), observer.note)
 
 
-def _work(
+def _prepared(
     place: Place,
     plan: Mapping[str, Any],
-    storage: optuna.storages.RDBStorage,
     data: str | None,
     device: str,
     workers: int,
     download: bool,
     trusted: Collection[str],
     observer: Observer,
-) -> None:
+) -> tuple[Setting, Search]:
+    """What a study's plan says, on this machine. Raises an InputError where it cannot be worked on here."""
     where = f"study {place.study!r} in {shown(place.url)}"
     if plan.get("schema") != SCHEMA:
         raise RunError(f"{where}: was begun by another version of pruneas; install the run's version here")
     try:
-        space = Space.model_validate(tomllib.loads(plan["space"]))
+        given = tomllib.loads(plan["space"])
+        given.pop("generators", None)  # which may be of packages that are not here; what they gave are the anchors
+        space = Space.model_validate(given)
     except (ValidationError, tomllib.TOMLDecodeError, KeyError) as error:
         raise RunError(f"{where}: its settings cannot be read; install the run's version of pruneas here") from error
     space = space.model_copy(
@@ -172,6 +193,11 @@ def _work(
     )
     reference = Reference.parse(space.network.reference)
     check(reference.name, reference.arguments, [tuple(space.network.input)], trusted, place=where)
+    if space.search.sampler in PICKLED and "optuna" not in trusted:
+        raise RunError(
+            f"{where}: its sampler, {space.search.sampler!r}, keeps its state there as Python's pickle, so whoever can "
+            "write to the storage can run code here. If you trust them all, say so: --trust optuna"
+        )
     folder = Path(plan["folder"])
     if not (folder / SPACE).is_file() or _text(folder / SPACE) != plan["space"]:  # not the run's, or not here
         digest = hashlib.sha256(f"{shown(place.url)} {place.study}".encode()).hexdigest()[:16]
@@ -191,10 +217,7 @@ def _work(
         )
     (folder / "trials").mkdir(parents=True, exist_ok=True)
     anchors = {name: Anchor.from_json(anchor) for name, anchor in plan["anchors"].items()}
-    search = search_of(setting, anchors, folder)
-    observer.stage("search", f"{place.study}, {setting.trial_recipe.epochs} epochs each", 0)
-    with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
-        join(search, place, storage, pool, observer, lambda images: None)
+    return setting, search_of(setting, anchors, folder)
 
 
 def _text(path: Path) -> str:

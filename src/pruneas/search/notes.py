@@ -25,12 +25,21 @@ NOTED = "dashboard:{}:note_ver"
 
 
 def write_notes(storage: optuna.storages.RDBStorage) -> int:
-    """Write the notes that are missing, of all searches in a storage. Returns how many."""
-    count = 0
+    """Write the notes that are missing, of all searches in a storage. Returns how many.
+
+    A study whose notes cannot be written, as it is another version's or was deleted this moment, keeps no other from
+    having its own: what went wrong is raised afterwards.
+    """
+    count, errors = 0, []
     for study in optuna.get_all_study_summaries(storage):
         plan = study.user_attrs.get(PLAN)
         if plan is not None and "base" in plan:
-            count += _write(optuna.load_study(study_name=study.study_name, storage=storage), plan, storage)
+            try:
+                count += _write(optuna.load_study(study_name=study.study_name, storage=storage), plan, storage)
+            except Exception as error:
+                errors.append(error)
+    if errors:
+        raise errors[0]
     return count
 
 

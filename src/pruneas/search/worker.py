@@ -404,6 +404,8 @@ class Worker:
                 if not self._search.ask(self._study, number, self._before(start)):
                     return True  # asleep between the two
             return True
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return True  # asleep while it was drawn: another has completed it, and it has been trained
         finally:
             self._leases.release(ASKING)
 
