@@ -79,13 +79,13 @@ def search(
         observer: what is told of the progress; by default plain lines on stderr.
     """
     from pruneas.config import Space
-    from pruneas.passwords import without_passwords
+    from pruneas.passwords import without_password
     from pruneas.report.live import PlainLines
     from pruneas.run import search as run_search
 
     given = dict(overrides or {}) | ({} if budget is None else {"budget": budget})
     chosen = Space.load(space, given, spelling={})
-    known = None if storage is None else without_passwords(storage)
+    known = None if storage is None else without_password(storage)
     arguments = {"budget": budget, "space": str(space), "storage": known, "overrides": dict(overrides or {})}
     command = f"pruneas.search({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}))})"
     folder = None if run is None else Path(run)

@@ -106,6 +106,8 @@ def test_a_run_of_a_sweep_is_compared_with_all_arms_of_a_method_that_trains(swep
     assert {row.arm for row in found.rows if row.name == "slimming"} == {"fine-tuned", "scratch-e", "ticket"}
     fine_tuned = found.row("slimming at 0.6, fine-tuned")
     assert fine_tuned.before.images > 0
+    refused = cli("dashboard", "sweep", cwd=swept[0])
+    assert "each with a study of its own; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
     refused = cli("compare", "sweep", cwd=swept[0])
     assert refused.returncode == 2
     assert "sweep: holds several runs; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
