@@ -9,6 +9,7 @@ import time
 import optuna
 import pytest
 
+import pruneas
 from pruneas.progress import Silent
 from pruneas.report.front import FrontRecord
 from pruneas.report.records import ResultRecord
@@ -88,6 +89,8 @@ def test_the_front_is_in_the_result_and_the_report(swept):
     assert [point.budget for point in front.points] == ["0.3", "0.6"]
     assert front.points[0].flops < front.points[1].flops < front.base_flops
     assert "sweep" in found.stdout.splitlines()[-1]
+    given = {"run": folder / "sweep", "overrides": {"search.trials": 4}}
+    assert pruneas.sweep([0.3, 0.6], folder / "tiny.toml", **given).front == front  # finished: it is only read
     again = cli("report", "sweep", cwd=folder)
     assert again.stdout == found.stdout
     data = json.loads(cli("report", "sweep", "--json", cwd=folder).stdout)
