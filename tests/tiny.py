@@ -227,7 +227,7 @@ class Givens:
             "tie": "group",
             "searches_blocks": False,
             "seed": 0,
-            "devices": ("cpu",),
+            "device": "cpu",
             "workers": 2,
             "folder": folder,
         }

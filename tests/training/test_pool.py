@@ -314,3 +314,25 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path):
 def test_a_pool_needs_workers_and_threads(workers, count):
     with pytest.raises(ValueError, match="workers and threads must be at least 1"):
         Pool(workers=workers, threads=count)
+
+
+def hold_a_gpu(report, path):
+    report(os.environ["CUDA_VISIBLE_DEVICES"])
+    while not path.exists():
+        time.sleep(0.05)
+
+
+def test_each_job_sees_the_gpu_that_fewest_use(tmp_path):
+    seen = {}
+    ends = {"b": ["b"], "c": ["a", "c"]}  # b ends once it has a GPU, and leaves it to c
+
+    def told(key, gpu):
+        seen[key] = gpu
+        if len(seen) > 1:
+            for name in ends[max(seen)]:
+                (tmp_path / name).touch()
+
+    jobs = [Job(key=key, function=hold_a_gpu, arguments={"path": tmp_path / key}) for key in "abc"]
+    with Pool(workers=2, threads=1, gpus=("4", "7")) as pool:
+        assert [outcome.failure for outcome in pool.run(jobs, told)] == [None] * 3
+    assert {seen["a"], seen["b"]} == {"4", "7"} and seen["c"] == seen["b"]

@@ -123,7 +123,7 @@ class Comparison:
 
     def _go(self) -> ComparisonRecord:
         self._keep_progress()
-        with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
+        with self.s.pool() as pool:
             bases = self._bases(pool)
             self._take_over_generators()
             run_all({self._label(i): each for i, each in enumerate(self.generations)}, pool, self.ledger)

@@ -53,7 +53,6 @@ def generate(
         from pruneas.run.setting import Setting, check_givens
         from pruneas.search.propose import Target
         from pruneas.structure.masks import mask_path
-        from pruneas.training import Pool
 
     with held(folder):
         found = find_methods([method], {method: space.generators.options.get(method, {})})
@@ -70,7 +69,7 @@ def generate(
         facts = {"command": command, **setting.facts()}
         check_givens(folder, facts)
         ledger = Ledger(folder / "run.json", facts, {"generators": generation.images_left()}, observer)
-        with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
+        with setting.pool() as pool:
             generation.run(pool, ledger)
         ledger.save()
         paths = {name: generation.architecture(method, name) for name in targets}

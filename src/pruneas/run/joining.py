@@ -20,14 +20,12 @@ from pruneas.cost.latency_table import LatencyTable
 from pruneas.errors import DataError, InputError, RunError
 from pruneas.progress import Observer
 from pruneas.run.folder import SPACE, located
-from pruneas.run.machine import devices
 from pruneas.run.place import places_of
 from pruneas.run.setting import Setting
 from pruneas.search.records import PLAN, Anchor
 from pruneas.search.storage import connect, patiently, shown
 from pruneas.search.trials import Search
 from pruneas.search.worker import AHEAD, LEASE, OVER, Place, join
-from pruneas.training import Pool
 from pruneas.trust import check, consented
 
 SCHEMA = 2
@@ -53,7 +51,7 @@ def search_of(setting: Setting, anchors: Mapping[str, Anchor], folder: Path) -> 
         tie=setting.space.search.tie,
         searches_blocks=setting.space.search.blocks,
         seed=setting.space.compute.seed,
-        devices=devices(setting.device, setting.workers),
+        device=setting.device,
         workers=setting.workers,
         folder=folder,
         stops_below=setting.space.finalists.count if setting.space.search.stopping else None,
@@ -143,7 +141,7 @@ def work(
                     observer.note(f"{error}; this search is left to others")
                     continue
                 observer.stage("search", f"{name}, {setting.trial_recipe.epochs} epochs each", 0)
-                with Pool(workers=setting.workers, threads=setting.space.compute.threads) as pool:
+                with setting.pool() as pool:
                     join(search, place, storages[url], pool, observer, lambda images: None)
                 finished[url, name] = label or name
             elif ahead:

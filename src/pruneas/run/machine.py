@@ -32,11 +32,14 @@ def num_workers(asked: int, device: str) -> int:
     return min(2, num_cores()) if device == "cpu" else 1
 
 
-def devices(device: str, workers: int) -> tuple[str, ...]:
-    """The device of each of so many trainings at a time: where no single GPU is named, each has its own in turn."""
-    if device != "cuda" or workers == 1:
-        return (device,)
-    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+def gpus(device: str) -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES is to each of several trainings at a time: where no single GPU is named and there are
+    several, each sees one of them."""
+    if device != "cuda" or torch.cuda.device_count() < 2:
+        return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
+    return tuple(names[: torch.cuda.device_count()])
 
 
 def num_cores() -> int:

@@ -23,13 +23,13 @@ from pruneas.networks import make
 from pruneas.networks.weights import fit_to, read_weights
 from pruneas.progress import Observer
 from pruneas.run.folder import read_json
-from pruneas.run.machine import hardware, num_workers, resolve_device, versions
+from pruneas.run.machine import gpus, hardware, num_workers, resolve_device, versions
 from pruneas.search.propose import Target
 from pruneas.search.train import outputs_of
 from pruneas.structure.build import structure_of
 from pruneas.structure.confirm import confirmed
 from pruneas.structure.groups import Structure
-from pruneas.training import DataSet, DataSource, Recipe
+from pruneas.training import DataSet, DataSource, Pool, Recipe
 from pruneas.trust import consent
 
 
@@ -71,6 +71,10 @@ class Setting:
             "limits": self.limits.to_json(),
             "latency_table": None if self.model.table is None else self.model.table.to_json(),
         }
+
+    def pool(self) -> Pool:
+        """The processes that train here, as many as were asked for."""
+        return Pool(workers=self.workers, threads=self.space.compute.threads, gpus=gpus(self.device))
 
     def target(self, budget: Budget) -> Target:
         """What an architecture may cost within a budget. Raises BudgetError for one that cannot be met."""

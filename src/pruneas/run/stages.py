@@ -71,7 +71,7 @@ class Run:
         write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
-        with Pool(workers=self.s.workers, threads=self.s.space.compute.threads) as pool:
+        with self.s.pool() as pool:
             self._estimate(pool)
             self.generation.run(pool, self.ledger)
             for note in self.generation.notes():

@@ -71,7 +71,6 @@ def sweep(
         from pruneas.run.place import place_for, write_places
         from pruneas.run.setting import Setting, check_givens
         from pruneas.search.worker import LEASE, Place, announce, withdraw
-        from pruneas.training import Pool
 
     common = folder / COMMON
     kept = space.model_copy(update={"budget": "1.0", "search": Search(), "finalists": Finalists()})
@@ -96,7 +95,7 @@ def sweep(
         write_places(folder, studies, storage)
         made = Generation(setting, targets, observer, needed=["uniform"])
         ledger = Ledger(common / "run.json", facts, {"generators": made.images_left()}, observer)
-        with Pool(workers=setting.workers, threads=space.compute.threads) as pool:
+        with setting.pool() as pool:
             made.run(pool, ledger)
         ledger.save()
         results: list[SearchResult] = []

@@ -246,12 +246,13 @@ def follow(space: Space) -> None:
 @contextmanager
 def _processes(space: Space) -> Iterator[Pool | Leader]:
     """What trainings run in: processes of their own, or those that torchrun has started."""
-    from pruneas.run.machine import num_workers, resolve_device
+    from pruneas.run.machine import gpus, num_workers, resolve_device
     from pruneas.training import Leader, Pool, ranks
 
     if num_processes() == 1:
-        workers = num_workers(space.compute.workers, resolve_device(space.compute.device))
-        with Pool(workers=workers, threads=space.compute.threads) as pool:
+        device = resolve_device(space.compute.device)
+        workers = num_workers(space.compute.workers, device)
+        with Pool(workers=workers, threads=space.compute.threads, gpus=gpus(device)) as pool:
             yield pool
         return
     with ranks.joined(_shared_device(space), space.compute.threads), Leader() as leader:

@@ -43,8 +43,8 @@ SURPLUS = "surplus"
 class Search:
     """Everything a search needs to know. `recipe` is a trial's, shorter than the finalists'.
 
-    `devices`: one for each training at a time, in turn. `folder`: of the run, where trials keep their checkpoints, in
-    `trials/`. `stops_below`: proposals that cannot come among so many best are stopped early; None: none are.
+    `folder`: of the run, where trials keep their checkpoints, in `trials/`. `stops_below`: proposals that cannot come
+    among so many best are stopped early; None: none are.
     """
 
     structure: Structure
@@ -59,7 +59,7 @@ class Search:
     tie: Tie
     searches_blocks: bool
     seed: int
-    devices: tuple[str, ...]
+    device: str
     workers: int
     folder: Path
     stops_below: int | None = None
@@ -208,8 +208,8 @@ class Search:
             )
         return record
 
-    def job(self, key: str, trial: FrozenTrial, record: TrialRecord, slot: int) -> Job:
-        """The training of a trial, by its record; `slot` counts those that go on at the same time."""
+    def job(self, key: str, trial: FrozenTrial, record: TrialRecord) -> Job:
+        """The training of a trial, by its record."""
         stopping = trial.user_attrs.get(STOPPING)
         training = Training(
             structure=self.structure,
@@ -221,7 +221,7 @@ class Search:
             data=self.data,
             recipe=self.recipe,
             seed=record.seed,
-            device=self.devices[slot % len(self.devices)],
+            device=self.device,
             checkpoint=trial_path(self.folder, record.number).with_suffix(CHECKPOINT),
             stopping=None if stopping is None else Rule.from_json(stopping),
             compile=self.compile,

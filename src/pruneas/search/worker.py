@@ -236,7 +236,6 @@ class Worker:
         self._num_trials = search.num_trials
         self._done: dict[int, TrialRecord] = {}
         self._mine: dict[int, TrialRecord] = {}
-        self._slots: dict[int, int] = {}
         self._trials: list[FrozenTrial] = []
         self._holds: Mapping[str, Hold] = {}
         self._renewed = clock()
@@ -343,15 +342,9 @@ class Worker:
                 )
             else:
                 self._mine[trial.number] = record
-                return self._search.job(task, trial, record, self._slot(trial.number)), False
+                return self._search.job(task, trial, record), False
             return None, True
         return None, False
-
-    def _slot(self, number: int) -> int:
-        """The lowest place among this process's trainings that is free."""
-        self._slots = {other: slot for other, slot in self._slots.items() if other in self._mine and other != number}
-        self._slots[number] = min({*range(len(self._slots) + 1)} - {*self._slots.values()})
-        return self._slots[number]
 
     def _is_over(self) -> bool:
         if self._open:

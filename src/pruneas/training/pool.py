@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -63,12 +63,14 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Child:
-    """A job's process. `messages`: how many it sent; `furthest`: the most that an earlier process of the job sent;
-    `lives`: how often it may still be killed without sending more; `deaths`: how often it was."""
+    """A job's process, and the GPU it has to itself. `messages`: how many it sent; `furthest`: the most that an earlier
+    process of the job sent; `lives`: how often it may still be killed without sending more; `deaths`: how often it was.
+    """
 
     job: Job
     process: BaseProcess
     connection: Connection
+    gpu: str | None = None
     messages: int = 0
     furthest: int = 0
     lives: int = LIVES
@@ -77,17 +79,19 @@ class _Child:
 
 class Pool:
     """At most `workers` jobs at a time, each with `threads` threads for torch. A context manager; leaving it kills
-    what still runs.
+    what still runs. Of several `gpus` (as CUDA_VISIBLE_DEVICES names them) each job sees the one that fewest use, as
+    'cuda'.
 
     Raises:
         ValueError: workers or threads is below 1.
     """
 
-    def __init__(self, *, workers: int, threads: int) -> None:
+    def __init__(self, *, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
         if workers < 1 or threads < 1:
             raise ValueError(f"workers and threads must be at least 1, got {workers} and {threads}")
         self._workers = workers
         self._threads = threads
+        self._gpus = gpus
         self._children: list[_Child] = []
         self._context = forking.context()
 
@@ -175,7 +179,9 @@ class Pool:
         except Exception as err:
             return Outcome(key=job.key, failure=f"cannot be sent to another process: {_last_line(err)}")
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_child_main, args=(payload, sender, self._threads), name=job.key)
+        used = [child.gpu for child in self._children]
+        gpu = min(self._gpus, key=used.count, default=None)
+        process = self._context.Process(target=_child_main, args=(payload, sender, self._threads, gpu), name=job.key)
         # Interrupts are not shut out here, as this may wait seconds for the server; children ignore them as it does.
         with forking.bare_main(), forking.environment(self._threads):
             for attempt in range(ATTEMPTS):
@@ -187,7 +193,7 @@ class Pool:
                         raise
                     time.sleep(0.1)
         sender.close()  # the child has the only one now, so its death is the end of the pipe
-        return _Child(job, process, receiver)
+        return _Child(job, process, receiver, gpu)
 
     def _kill_all(self) -> None:
         children, self._children = self._children, []
@@ -252,10 +258,12 @@ def _cause_of_death(exitcode: int | None) -> str:
     return f"was killed by signal {-exitcode}, {name}{hint}"
 
 
-def _child_main(payload: bytes, sender: Connection, threads: int) -> None:
+def _child_main(payload: bytes, sender: Connection, threads: int, gpu: str | None) -> None:
     """What a child runs: the job, then one last message with its value or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     _die_with_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used, which the fork server never does
     import torch
 
     torch.set_num_threads(threads)
