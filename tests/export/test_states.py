@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from pruneas.architecture import Architecture, Input, Reference
-from pruneas.errors import ArchitectureError, NetworkError
-from pruneas.export import export
+from pruneas.errors import ArchitectureError, ExportError, NetworkError
+from pruneas.export import export, files
+from pruneas.export.graphs import write_torch_export
 from pruneas.structure.build import analyse, describe
 from pruneas.structure.masks import mask_path, write_masks
 
@@ -40,6 +42,29 @@ def test_weights_that_layers_share_are_written_under_each_name(tmp_path, monkeyp
     written = load_file(tmp_path / "weights.safetensors")
     assert written.keys() == state.keys() >= {"2.weight", "4.weight"}
     assert torch.equal(written["2.weight"], written["4.weight"]) and torch.equal(written["2.weight"], state["2.weight"])
+
+
+class OneApart(nn.Module):
+    """Gives something else for a batch of one, which no graph says."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x) * (1 + (torch.ones_like(x[:, 0, 0, 0]).sum() == 1))
+
+
+def test_a_graph_that_is_another_network_for_one_image_is_refused(tmp_path, monkeypatch):
+    structure = analyse(Reference.parse("pruneas:vgg(layout=[5], channels=1)"), (Input((1, 8, 8)),))
+    (tmp_path / "net.json").write_text(describe(structure, structure.widths).to_json())
+
+    def crooked(taken, counted, folder):
+        return write_torch_export(OneApart(taken.network), taken.architecture.inputs, folder / "network.pt2")
+
+    monkeypatch.setattr(files, "FORMATS", {"torch-export": crooked})
+    with pytest.raises(ExportError, match=r"--format torch-export: read back, its outputs must be .* \(batch 1\)"):
+        export(tmp_path / "net.json", ["torch-export"], tmp_path / "out")
 
 
 @pytest.fixture
