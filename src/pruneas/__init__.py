@@ -30,10 +30,12 @@ from pruneas.preset import presets
 if TYPE_CHECKING:
     from typing import Literal
 
+    from pruneas.config import Space
     from pruneas.progress import Observer
     from pruneas.report.inspection import Inspection
     from pruneas.run import SearchResult
     from pruneas.run.compare import ComparisonResult
+    from pruneas.run.sweep import SweepResult
 
 __all__ = [
     "Architecture",
@@ -46,6 +48,7 @@ __all__ = [
     "load",
     "presets",
     "search",
+    "sweep",
 ]
 
 try:
@@ -62,6 +65,7 @@ def search(
     fresh: bool = False,
     download: bool = False,
     storage: str | None = None,
+    lease: float | None = None,
     overrides: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -75,24 +79,47 @@ def search(
         fresh: begin anew in that folder.
         download: fetch missing images.
         storage: the URL of a database in place of the folder's study.db, for workers on other machines.
+        lease: seconds after which the trial of a worker that does not answer is another's; by default 120.
         overrides: single values of the space by dotted key: `{"network.reference": "torchvision:resnet18"}`.
         observer: what is told of the progress; by default plain lines on stderr.
     """
-    from pruneas.config import Space
-    from pruneas.passwords import without_passwords
-    from pruneas.report.live import PlainLines
     from pruneas.run import search as run_search
 
     given = dict(overrides or {}) | ({} if budget is None else {"budget": budget})
-    chosen = Space.load(space, given, spelling={})
-    known = None if storage is None else without_passwords(storage)
-    arguments = {"budget": budget, "space": str(space), "storage": known, "overrides": dict(overrides or {})}
-    command = f"pruneas.search({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}))})"
-    folder = None if run is None else Path(run)
-    with contextlib.nullcontext(observer) if observer is not None else PlainLines() as told:
-        return run_search(
-            chosen, run=folder, fresh=fresh, download=download, command=command, observer=told, storage=storage
-        )
+    arguments = {"budget": budget, "space": str(space), "storage": storage, "overrides": dict(overrides or {})}
+    options: dict[str, Any] = {"run": run and Path(run), "fresh": fresh, "download": download, "storage": storage}
+    with _told(observer) as told:
+        chosen, command = _space(space, given), _command("search", arguments)
+        return run_search(chosen, command=command, observer=told, lease=lease, **options)
+
+
+def sweep(
+    budgets: Sequence[str | float],
+    space: str | Path = "digits",
+    *,
+    run: str | Path | None = None,
+    fresh: bool = False,
+    download: bool = False,
+    storage: str | None = None,
+    lease: float | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+) -> SweepResult:
+    """Search within each of several budgets, with one base network and one set of generators.
+
+    Args:
+        budgets: as `search` takes one.
+        run: the folder, in which each budget's run has one of its own.
+        space, fresh, download, storage, lease, overrides, observer: as `search` takes them.
+    """
+    from pruneas.run.sweep import sweep as run_sweep
+
+    texts = list(map(str, budgets))
+    arguments = {"budgets": texts, "space": str(space), "storage": storage, "overrides": dict(overrides or {})}
+    options: dict[str, Any] = {"run": run and Path(run), "fresh": fresh, "download": download, "storage": storage}
+    with _told(observer) as told:
+        chosen, command = _space(space, overrides), _command("sweep", arguments)
+        return run_sweep(chosen, texts, command=command, observer=told, lease=lease, **options)
 
 
 def compare(
@@ -130,8 +157,6 @@ def compare(
         download: fetch missing images.
         observer: what is told of the progress; by default plain lines on stderr.
     """
-    from pruneas.config import Space
-    from pruneas.report.live import PlainLines
     from pruneas.run.compare import ARMS, of_run, of_space, transferred
     from pruneas.run.compare import compare as run_compare
 
@@ -147,16 +172,15 @@ def compare(
     }
     if run is None:
         methods = {} if generators is None else {"generators.methods": list(generators)}
-        asked = of_space(Space.load(space, given | methods, spelling={}), **options)
+        asked = of_space(_space(space, given | methods), **options)
     else:
         asked = of_run(Path(run), given, **options)
     arguments = {"run": run and str(run), "space": str(space), "overrides": given, **asked.to_json()}
-    command = f"pruneas.compare({', '.join(f'{k}={v!r}' for k, v in arguments.items() if v not in (None, {}, ''))})"
     place = None if folder is None else Path(folder)
-    if observer is not None:
-        return run_compare(asked, folder=place, download=download, command=command, observer=observer)
-    with PlainLines() as lines:
-        return run_compare(asked, folder=place, download=download, command=command, observer=lines)
+    with _told(observer) as told:
+        return run_compare(
+            asked, folder=place, download=download, command=_command("compare", arguments), observer=told
+        )
 
 
 def load(run: str | Path) -> SearchResult:
@@ -195,3 +219,23 @@ def _input(given: Any) -> Input:
         if isinstance(given, Input)
         else Input.parse(given if isinstance(given, str) else "x".join(map(str, given)))
     )
+
+
+def _space(space: str | Path, overrides: Mapping[str, Any] | None) -> Space:
+    from pruneas.config import Space
+
+    return Space.load(space, dict(overrides or {}), spelling={})
+
+
+def _command(name: str, arguments: Mapping[str, Any]) -> str:
+    """The call as a run writes it down."""
+    from pruneas.passwords import without_password
+
+    known = {k: without_password(v) if k == "storage" else v for k, v in arguments.items() if v not in (None, {}, "")}
+    return f"pruneas.{name}({', '.join(f'{k}={v!r}' for k, v in known.items())})"
+
+
+def _told(observer: Observer | None) -> contextlib.AbstractContextManager[Observer]:
+    from pruneas.report.live import PlainLines
+
+    return PlainLines() if observer is None else contextlib.nullcontext(observer)

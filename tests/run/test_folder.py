@@ -6,7 +6,7 @@ import pytest
 from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.run import folder as folder_module
-from pruneas.run.folder import check, default_folder, held, located, prepare, read_json, settings
+from pruneas.run.folder import check, default_folder, held, is_answered, located, prepare, read_json, settings
 from tests.tiny import space_file
 
 
@@ -45,6 +45,31 @@ def test_a_run_is_made_found_again_and_refused_to_others(tmp_path, space):
     assert check(run, changed(tmp_path, search__trials=9))
     with pytest.raises(RunError, match=r"holds a run with other settings \(finalists.seeds: 2 there, 4 now\)"):
         check(run, changed(tmp_path, finalists__seeds=4))
+
+
+def test_a_run_goes_on_elsewhere_with_other_workers_on_images_that_lie_elsewhere(tmp_path, space):
+    here = changed(tmp_path, data__source=f"folder:{tmp_path}/images", compute__workers=2)
+    there = changed(tmp_path, data__source="folder:/elsewhere/images", compute__workers=4)
+    prepare(tmp_path / "run", here, fresh=False)
+    assert check(tmp_path / "run", there)
+    assert is_answered(tmp_path / "run", here) and not is_answered(tmp_path / "run", there)  # are they the same images?
+    prepare(tmp_path / "run", there, fresh=False)
+    assert is_answered(tmp_path / "run", there)
+    assert Space.load(tmp_path / "run" / "space.toml").data.source == "folder:/elsewhere/images"
+
+
+def test_the_default_folder_has_one_name_wherever_it_is_asked_for(tmp_path, space, monkeypatch):
+    relative = changed(tmp_path, data__source="folder:images")
+    names = set()
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        names |= {
+            default_folder(relative),
+            default_folder(changed(tmp_path, data__source="folder:images", compute__workers=3)),
+        }
+    assert len(names) == 1
+    assert default_folder(changed(tmp_path, data__source="folder:others")) not in names
 
 
 def test_extending_is_written_down(tmp_path, space):

@@ -187,6 +187,17 @@ def test_two_fresh_runs_of_equal_settings_are_equal(tmp_path, workers):
     assert outcomes[0] == outcomes[1]
 
 
+def test_a_finished_run_is_only_read_with_other_workers_and_looked_at_on_images_of_another_place(finished, tmp_path):
+    run = finished.copied(tmp_path)
+    before = outcome_of(run.folder)
+    again = run.again("--workers", "2")
+    assert (again.returncode, again.stderr) == (0, ""), again.stderr
+    (tmp_path / "images" / "train" / "a").mkdir(parents=True)
+    other = run.again("--data", f"folder:{tmp_path / 'images'}")
+    assert other.returncode == 2
+    assert outcome_of(run.folder) == before
+
+
 def test_more_trials_extend_a_run_and_say_that_the_test_set_was_read_again(finished, tmp_path):
     run = finished.copied(tmp_path)
     before = outcome_of(run.folder)

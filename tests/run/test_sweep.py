@@ -9,6 +9,7 @@ import time
 import optuna
 import pytest
 
+import pruneas
 from pruneas.progress import Silent
 from pruneas.report.front import FrontRecord
 from pruneas.report.records import ResultRecord
@@ -88,6 +89,8 @@ def test_the_front_is_in_the_result_and_the_report(swept):
     assert [point.budget for point in front.points] == ["0.3", "0.6"]
     assert front.points[0].flops < front.points[1].flops < front.base_flops
     assert "sweep" in found.stdout.splitlines()[-1]
+    given = {"run": folder / "sweep", "overrides": {"search.trials": 4}}
+    assert pruneas.sweep([0.3, 0.6], folder / "tiny.toml", **given).front == front  # finished: it is only read
     again = cli("report", "sweep", cwd=folder)
     assert again.stdout == found.stdout
     data = json.loads(cli("report", "sweep", "--json", cwd=folder).stdout)
@@ -106,6 +109,8 @@ def test_a_run_of_a_sweep_is_compared_with_all_arms_of_a_method_that_trains(swep
     assert {row.arm for row in found.rows if row.name == "slimming"} == {"fine-tuned", "scratch-e", "ticket"}
     fine_tuned = found.row("slimming at 0.6, fine-tuned")
     assert fine_tuned.before.images > 0
+    refused = cli("dashboard", "sweep", cwd=swept[0])
+    assert "each with a study of its own; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())
     refused = cli("compare", "sweep", cwd=swept[0])
     assert refused.returncode == 2
     assert "sweep: holds several runs; give one of sweep/0.3, sweep/0.6" in " ".join(refused.stderr.split())

@@ -7,14 +7,14 @@ import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
 from pruneas.errors import RunError
-from pruneas.passwords import without_passwords
+from pruneas.passwords import command_line, without_passwords
 from pruneas.search.storage import address, connect, patiently, shown
 from pruneas.search.study import open_study
 
 
 def test_urls_are_read_and_shown_without_passwords(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    secret = address("postgresql://ann:s%40cret@host:5433/studies?password=secret&sslmode=require")
+    secret = address("postgresql://ann:s%40cret@host:5433/studies?password=secret&sslpassword=secret&sslmode=require")
     assert secret.drivername == "postgresql+psycopg"
     assert shown(secret) == "postgresql://ann@host:5433/studies?sslmode=require"
     assert shown(address("postgres://host/studies")) == "postgresql://host/studies"
@@ -37,12 +37,19 @@ def test_storages_of_other_kinds_are_refused(text):
         ("--storage=postgresql://ann:s@cret@host/x y", "--storage=postgresql://ann:***@host/x y"),
         ("postgresql://ann:se/cr:et@host/x", "postgresql://ann:***@host/x"),
         ("postgresql://host/x?user=ann&password=secret&a=b", "postgresql://host/x?user=ann&password=***&a=b"),
+        ("postgresql://host/x?sslpassword=secret&a=b", "postgresql://host/x?sslpassword=***&a=b"),
+        ("postgresql://ann@server:secret@host/x", "postgresql://ann@server:***@host/x"),
         ("postgresql://ann@host:5432/x", "postgresql://ann@host:5432/x"),
         ("an address, ann@host, and http://host:80/x", "an address, ann@host, and http://host:80/x"),
     ],
 )
 def test_texts_lose_their_passwords(text, expected):
     assert without_passwords(text) == expected
+
+
+def test_a_command_loses_passwords_with_spaces_in_them():
+    command = ["pruneas", "search", "--storage", "postgresql://ann:my secret@host/x", "--network", "a b"]
+    assert command_line(command) == "pruneas search --storage 'postgresql://ann:***@host/x' --network 'a b'"
 
 
 def test_a_database_that_is_opened_again_is_the_same(storage):

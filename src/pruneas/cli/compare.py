@@ -1,7 +1,6 @@
 """`pruneas compare`: pruning methods by the paper's arms, and what the differences are worth."""
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +25,7 @@ from pruneas.cli.options import (
 from pruneas.cli.search import check_paths, view
 from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
+from pruneas.passwords import command_line
 
 if TYPE_CHECKING:
     from pruneas.report.comparison_state import ComparisonState
@@ -133,7 +133,7 @@ def compare(
         asked = of_space(chosen, **options)
     else:
         asked = of_run(run, given, **options)
-    command = shlex.join(["pruneas", *sys.argv[1:]])
+    command = command_line(["pruneas", *sys.argv[1:]])
     with view(quiet) as observer:
         result = run_compare(asked, folder=folder, download=download, command=command, observer=observer)
     print_comparison(result, as_json=as_json)

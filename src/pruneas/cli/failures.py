@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
@@ -10,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from pruneas.errors import PruneasError, SpaceError
-from pruneas.passwords import without_passwords
+from pruneas.passwords import command_line, without_passwords
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,7 +60,7 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
 
 def command_again() -> str:
     """The command that was typed, without `--fresh`, which would begin anew instead of going on."""
-    return shlex.join(["pruneas", *(argument for argument in sys.argv[1:] if argument != "--fresh")])
+    return command_line(["pruneas", *(argument for argument in sys.argv[1:] if argument != "--fresh")])
 
 
 def system_failure(error: BaseException) -> str | None:

@@ -1,6 +1,5 @@
 """`pruneas generate`: a pruning method's architectures, without a search."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from pruneas.cli.options import (
 from pruneas.cli.search import check_paths, view
 from pruneas.config import FLAGS, Space
 from pruneas.errors import SpaceError
+from pruneas.passwords import command_line
 from pruneas.run.sources import mask_files, source_file
 
 
@@ -127,7 +127,7 @@ def generate(
             out=out,
             run=run,
             download=download,
-            command=shlex.join(["pruneas", *sys.argv[1:]]),
+            command=command_line(["pruneas", *sys.argv[1:]]),
             observer=observer,
         )
     for target, path in found.items():

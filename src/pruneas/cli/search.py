@@ -1,7 +1,6 @@
 """`pruneas search`: the whole job, from a space and a budget to an architecture and what it is worth."""
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from pruneas.cli.options import (
 )
 from pruneas.config import FLAGS, Space
 from pruneas.errors import BudgetError, SpaceError
-from pruneas.passwords import without_passwords
+from pruneas.passwords import command_line
 from pruneas.progress import Silent
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def search(
     several = None if budgets is None else _budgets(budgets, budget)
     chosen = Space.load(space, given)
     check_paths(chosen, given)
-    command = without_passwords(shlex.join(["pruneas", *sys.argv[1:]]))
+    command = command_line(["pruneas", *sys.argv[1:]])
     options: dict[str, Any] = {"run": run, "fresh": fresh, "download": download, "command": command}
     options |= {"storage": storage, "lease": lease}
     if several is not None:

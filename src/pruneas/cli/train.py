@@ -1,7 +1,6 @@
 """`pruneas train`: an architecture trained from scratch, by the paper's arms."""
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +21,7 @@ from pruneas.cli.options import (
 )
 from pruneas.cli.search import check_paths, view
 from pruneas.config import Space
+from pruneas.passwords import command_line
 from pruneas.report.numbers import count, share
 from pruneas.run.sources import mask_files
 
@@ -96,7 +96,7 @@ def train(
             num_seeds=seeds,
             run=run,
             download=download,
-            command=shlex.join(["pruneas", *sys.argv[1:]]),
+            command=command_line(["pruneas", *sys.argv[1:]]),
             observer=observer,
         )
     if as_json:

@@ -120,5 +120,5 @@ def front_table(front: FrontRecord) -> RenderableType:
         )
     if front.base_accuracy is not None:
         rows.add_row("", "base", percent(front.base_accuracy), count(front.base_flops), share(1.0), "", "")
-    least = "Accuracy on test images, mean ± spread over seeds; -: another one costs no more and is better."
+    least = "Accuracy on test images, mean ± spread over seeds; -: another one has no more FLOPs and is better."
     return Group(rows, Text(least, style="dim"))

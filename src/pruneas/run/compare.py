@@ -30,7 +30,7 @@ from pruneas.config import Space
 from pruneas.errors import RunError, SpaceError
 from pruneas.progress import Observer
 from pruneas.report.comparison import ComparisonRecord
-from pruneas.run.folder import COMPARED, SPACE, check, held, prepare, settings, settled
+from pruneas.run.folder import COMPARED, SPACE, digest, held, is_answered, prepare, settled
 from pruneas.run.result import SearchResult, load
 from pruneas.run.sources import mask_files, source_file
 
@@ -103,8 +103,7 @@ class Asked:
         """Where it lies if nobody says so."""
         if self.run is not None:
             return self.run / COMPARED
-        digest = hashlib.sha256(json.dumps(settings(settled(self.space)), sort_keys=True).encode()).hexdigest()[:8]
-        return Path("runs") / f"{self.space.name}-compare-{digest}"
+        return Path("runs") / f"{self.space.name}-compare-{digest(settled(self.space))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +167,8 @@ def compare(
     with held(folder):
         if (result := _finished(folder, kept, asked)) is not None:
             return result
-        setting = Setting.of(kept, folder, download, observer, budgets=map(Budget.parse, asked.budgets))
+        budgets = map(Budget.parse, asked.budgets)
+        setting = Setting.of(kept, folder, download, observer, budgets=budgets, run=asked.run)
         prepare(folder, kept, fresh=False)
         record = Comparison(asked, setting, command, observer).go()
     return ComparisonResult(folder=folder, record=record)
@@ -203,7 +203,7 @@ def transferred(paths: Sequence[Path], trust: Collection[str] = ()) -> dict[str,
 
 def _finished(folder: Path, space: Space, asked: Asked) -> ComparisonResult | None:
     """The result of the comparison in that folder, if it is of what is asked."""
-    if not check(folder, space) or not (folder / COMPARISON).exists():
+    if not is_answered(folder, space) or not (folder / COMPARISON).exists():
         return None
     result = load_comparison(folder)
     return result if dict(result.record.asked) == asked.to_json() else None

@@ -61,6 +61,8 @@ OURS = {*FOLDERS, *FILES, "export", "artifacts", COMPARED}
 """What a run's folder may hold: `--fresh` deletes nothing else."""
 EXTENDABLE = ("search.trials",)
 """Settings that may change when a run is given again: more trials extend it."""
+PLACED = ("data.source", "compute.workers", "compute.device")
+"""Settings of where a run is worked on: it goes on elsewhere, if the images and the device's kind are the same."""
 
 
 def located(space: Space) -> Space:
@@ -99,9 +101,20 @@ def settled(space: Space) -> Space:
 
 def default_folder(space: Space) -> Path:
     """`runs/<space>-<budget>-<hash of the settings>`, under the current folder."""
-    fixed = {key: value for key, value in settings(space).items() if key not in EXTENDABLE}
-    digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / f"{space.name}-{fixed['budget'].replace('=', '-')}-{digest}"
+    budget = str(Budget.parse(space.budget)).replace("=", "-")
+    return Path("runs") / f"{space.name}-{budget}-{digest(space)}"
+
+
+def digest(*spaces: Space, **more: str) -> str:
+    """Stands for settings in a folder's name, the same on every machine: paths as they were given, and whatever the
+    number of workers and, of a run that may be extended, of trials."""
+    left = {*EXTENDABLE, "compute.workers"}
+    fixed = [
+        {k: v for k, v in settings(space).items() if k not in left} | {"data.source": space.data.source}
+        for space in spaces
+    ]
+    text = json.dumps([fixed, more], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def check(folder: Path, space: Space) -> bool:
@@ -124,7 +137,7 @@ def check(folder: Path, space: Space) -> bool:
     differing = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and key not in EXTENDABLE and key != "name"
+        if before.get(key) != now.get(key) and key not in (*EXTENDABLE, *PLACED, "name")
     ]
     if differing:
         raise RunError(
@@ -134,18 +147,32 @@ def check(folder: Path, space: Space) -> bool:
     return True
 
 
+def is_answered(folder: Path, space: Space) -> bool:
+    """Whether what the folder holds, if it is finished, answers these settings as it is: of images or a device that
+    are named otherwise it has to be looked at whether they are the same. Raises RunError as `check` does."""
+    if not check(folder, space):
+        return False
+    before, now = settings(Space.load(folder / SPACE, spelling={})), settings(space)
+    return all(before.get(key) == now.get(key) for key in ("data.source", "compute.device"))
+
+
+def check_fresh(folder: Path) -> None:
+    """Raises RunError where beside a run, which is to be deleted, there is something else."""
+    there = sorted(folder.iterdir()) if _is_run(folder) else []
+    if others := [path.name for path in there if path.name not in OURS and not _is_temporary(path)]:
+        raise RunError(
+            f"{folder}: must hold nothing but the run to be deleted, found {', '.join(others[:4])}; move it, or give "
+            "another --run"
+        )
+
+
 def prepare(folder: Path, space: Space, *, fresh: bool) -> None:
     """Make the folder's inside, or write down how the settings of the run in it were extended.
 
     `fresh` deletes a run that is there. Raises RunError as `check` does.
     """
     if fresh and _is_run(folder):
-        others = sorted(path.name for path in folder.iterdir() if path.name not in OURS and not _is_temporary(path))
-        if others:
-            raise RunError(
-                f"{folder}: must hold nothing but the run to be deleted, found {', '.join(others[:4])}; move it, or "
-                "give another --run"
-            )
+        check_fresh(folder)
         # The settings go last: as long as they are there, the folder is known as a run's and can be deleted.
         for path in sorted(folder.iterdir(), key=lambda path: path.name == SPACE):
             if path.name != LOCK:

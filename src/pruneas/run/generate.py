@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.files import copy_file
 from pruneas.progress import Observer
-from pruneas.run.folder import held, prepare, settings, settled
+from pruneas.run.folder import digest, held, prepare, settled
 
 
 def generate(
@@ -89,9 +88,8 @@ def generate(
 def _default_folder(space: Space, method: str, sources: Sequence[Architecture]) -> Path:
     """Methods share a folder, and so a base network; one with options or sources has one of its own."""
     own = [space.generators.options.get(method, {}), [source.to_json() for source in sources]]
-    asked = [settings(settled(space)), *([method, own] if any(own) else [])]
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / f"{space.name}-generate-{digest}"
+    more = {"method": method, "own": json.dumps(own, sort_keys=True)} if any(own) else {}
+    return Path("runs") / f"{space.name}-generate-{digest(settled(space), **more)}"
 
 
 def _named(out: Path, target: str) -> Path:

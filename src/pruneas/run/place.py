@@ -65,6 +65,9 @@ def place_of(target: str) -> tuple[sqlalchemy.URL, str | None]:
     known = read_json(record) if record.is_file() else {}
     if known.get("study", STUDY) != STUDY:
         return address(known["storage"]), known["study"]
+    if (folder / SWEEP).is_file():
+        runs = ", ".join(str(folder / name) for name in read_json(folder / SWEEP)["studies"])
+        raise RunError(f"{target}: holds searches at several budgets, each with a study of its own; give one of {runs}")
     if not (folder / "study.db").is_file():
         raise RunError(f"{target}: holds no study.db; give the folder of a run whose search has begun")
     return address(folder / "study.db"), STUDY

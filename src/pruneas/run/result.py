@@ -9,7 +9,7 @@ from pruneas.architecture import Architecture
 from pruneas.config import Space
 from pruneas.errors import RunError
 from pruneas.report.records import ResultRecord
-from pruneas.run.folder import BEST, RESULT, check
+from pruneas.run.folder import BEST, RESULT, is_answered
 from pruneas.search.records import TrialRecord, read_trials
 
 
@@ -56,7 +56,7 @@ def finished(folder: Path, space: Space) -> SearchResult | None:
 
     Raises RunError where the folder holds another run.
     """
-    if not check(folder, space) or not (folder / RESULT).exists():
+    if not is_answered(folder, space) or not (folder / RESULT).exists():
         return None
     result = load(folder)
     asked = max(result.record.num_trials, result.record.asked_trials or 0)

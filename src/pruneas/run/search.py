@@ -59,6 +59,6 @@ def search(
         if not fresh and (result := finished(folder, space)) is not None:
             return result
         # Mistakes in the network, the images or the budget are found before the folder is written to, or cleared.
-        setting = Setting.of(space, folder, download, observer, table=table)
+        setting = Setting.of(space, folder, download, observer, table=table, fresh=fresh)
         prepare(folder, space, fresh=fresh)
         return Run(setting, place, command, observer, fresh=fresh, adopt=adopt).go()

@@ -97,9 +97,12 @@ class Setting:
         *,
         budgets: Iterable[Budget] = (),
         table: LatencyTable | None = None,
+        run: Path | None = None,
+        fresh: bool = False,
     ) -> Setting:
-        """Look up what the space names. `budgets`: those beside the space's that costs are needed for; `table`: of
-        latency, where it was measured elsewhere. Raises an InputError for whatever cannot be used; writes nothing."""
+        """Look up what the space names. `budgets`: those beside the space's that costs are needed for. Its latency
+        `table`, where it was measured elsewhere, else that of `run` or of what lies in the folder, if that is not to be
+        forgotten (`fresh`). Raises an InputError for whatever cannot be used; writes nothing."""
         methods = find_methods(list(space.generators.methods), space.generators.options)
         device = resolve_device(space.compute.device)
         observer.stage("network", space.network.reference, 0)
@@ -119,7 +122,8 @@ class Setting:
             model = replace(model, memory=price_memory(structure, network, model, legal))
         if "latency" in limited:
             if table is None:
-                table = _table(structure, model, legal, device, folder, observer)
+                known = None if fresh else folder if run is None else run
+                table = _table(structure, model, legal, device, known, observer)
             model = model.timed(structure, table)
         limits = Limits.of(budget, model, legal)
         notes = [f"{name} keeps its width: {reason}" for name, reason in structure.frozen.items()]
@@ -167,11 +171,11 @@ class Setting:
 
 
 def _table(
-    structure: Structure, model: CostModel, legal: LegalWidths, device: str, folder: Path, observer: Observer
+    structure: Structure, model: CostModel, legal: LegalWidths, device: str, run: Path | None, observer: Observer
 ) -> LatencyTable:
-    """The latency table that the run in this folder goes by, or a new one: measured once, so that a run that goes on
-    has the same budget."""
-    before = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    """The latency table that a run goes by, or a new one: measured once, so that a run that goes on, and what is held
+    against it, has the same budget."""
+    before = read_json(run / "run.json") if run is not None and (run / "run.json").exists() else {}
     if before.get("latency_table") is not None and before["structure"] == structure.fingerprint:
         table = LatencyTable.from_json(before["latency_table"])
         if table.device == device:
@@ -204,7 +208,8 @@ def check_givens(folder: Path, facts: Mapping[str, Any]) -> None:
     names |= {"architecture": "the architecture", "arm": "the arm"}
     changed = [text for key, text in names.items() if key in before and before[key] != facts.get(key)]
     if changed:
+        told = f" (--device {before['device']})" if "the device" in changed else ""
         raise RunError(
             f"{folder}: {' and '.join(changed)} changed since the run began; use --fresh to begin anew, or put "
-            "back what was there"
+            f"back what was there{told}"
         )

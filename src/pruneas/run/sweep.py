@@ -10,7 +10,6 @@ runs/<name>/
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pruneas.errors import RunError
 from pruneas.files import copy_once, write_text
 from pruneas.progress import Observer
 from pruneas.report.front import FrontRecord
-from pruneas.run.folder import held, prepare, settings
+from pruneas.run.folder import check_fresh, digest, held, prepare
 from pruneas.run.result import SearchResult, finished, load
 from pruneas.run.search import search
 
@@ -77,8 +76,10 @@ def sweep(
     common = folder / COMMON
     kept = space.model_copy(update={"budget": "1.0", "search": Search(), "finalists": Finalists()})
     with held(common), contextlib.ExitStack() as announced:
-        setting = Setting.of(kept, common, download, observer, budgets=asked.values())
+        setting = Setting.of(kept, common, download, observer, budgets=asked.values(), fresh=fresh)
         targets = {name: setting.target(budget) for name, budget in asked.items()}
+        for name in (COMMON, *spaces) if fresh else ():
+            check_fresh(folder / name)  # all, before any is deleted
         prepare(common, kept, fresh=fresh)
         facts = {"command": command, **setting.facts()}
         check_givens(common, facts)
@@ -152,10 +153,8 @@ def _result(folder: Path, results: Sequence[SearchResult]) -> SweepResult:
 
 
 def _default_folder(space: Space, spaces: Sequence[Space]) -> Path:
-    fixed = [{k: v for k, v in settings(each).items() if k != "search.trials"} for each in spaces]
-    digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:8]
     budgets = "_".join(folder_name(Budget.parse(each.budget)) for each in spaces)
-    return Path("runs") / f"{space.name}-{budgets}-{digest}"
+    return Path("runs") / f"{space.name}-{budgets}-{digest(*spaces)}"
 
 
 def _copy_base_tests(result: SearchResult, folder: Path) -> None:

@@ -6,8 +6,6 @@ Where `torchrun` has started several processes, all of them call: the first one 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import statistics
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from pruneas.config import Space
 from pruneas.errors import ArchitectureError, SpaceError, TrainingError
 from pruneas.files import copy_file, write_json, write_text
 from pruneas.progress import Observer
-from pruneas.run.folder import held, prepare, settings, settled
+from pruneas.run.folder import digest, held, prepare, settled
 
 if TYPE_CHECKING:
     from pruneas.structure.groups import Structure
@@ -101,9 +99,8 @@ def train(
     )
     kept = settled(given)
     text = architecture.to_json()
-    asked = {**settings(kept), "architecture": text, "arm": arm, "cap": cap}
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-    folder = run if run is not None else Path("runs") / f"{space.name}-{arm}-{digest}"
+    name = f"{space.name}-{arm}-{digest(kept, architecture=text, arm=arm, cap=str(cap))}"
+    folder = run if run is not None else Path("runs") / name
     observer.stage("start", "loading torch", 0)
     if num_processes() == 1:
         forking.start(space.compute.threads)

@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from pruneas.errors import RunError
-from pruneas.passwords import without_passwords
+from pruneas.passwords import without_password, without_passwords
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def address(storage: str | Path) -> sqlalchemy.URL:
     if kind == "sqlite" and url.database not in (None, "", ":memory:"):
         return address(Path(str(url.database)))
     raise RunError(
-        f"storage {without_passwords(str(storage))!r}: must be postgresql://USER@HOST/DATABASE, or sqlite:///PATH on "
+        f"storage {without_password(str(storage))!r}: must be postgresql://USER@HOST/DATABASE, or sqlite:///PATH on "
         "one machine"
     )
 
@@ -61,7 +61,7 @@ def shown(url: sqlalchemy.URL) -> str:
 
 
 def _without_password(url: sqlalchemy.URL) -> sqlalchemy.URL:
-    query = {key: value for key, value in url.query.items() if key.lower() != "password"}
+    query = {key: value for key, value in url.query.items() if "password" not in key.lower()}
     return url.set(query=query)._replace(password=None)
 
 
