@@ -68,7 +68,7 @@ def test_arguments_that_only_say_no_are_allowed():
     ("changes", "complaint"),
     [
         ({"arguments": {"layout": [10**7], "channels": 1}}, "must be at most 1,000,000, found 10000000"),
-        ({"arguments": {"layout": [10**6, 10**6], "channels": 1}}, "more than 1,073,741,824 numbers"),
+        ({"arguments": {"layout": [10**6, 10**6], "channels": 1}}, "more than 4,294,967,296 bytes"),
         ({"inputs": ["3x100000x100000"]}, "must have at most 16,777,216 elements each, found 3x100000x100000"),
         ({"widths": {"features.0": 2**31 - 1}}, "width must be in 1..5, found 2147483647"),
         ({"widths": {"nowhere": 3}}, "unknown group 'nowhere'"),
@@ -169,6 +169,42 @@ def test_many_small_tensors_are_too_many():
 
     with bounded(), pytest.raises(TooLarge):
         torch.empty(2**40)
+
+
+def test_what_is_made_from_small_tensors_is_counted_before_it_takes_memory_and_as_long_as_it_is_there(monkeypatch):
+    import torch
+
+    monkeypatch.setattr("pruneas.networks.bounded.MOST_BYTES", 2**20)
+    with bounded() as mode:
+        row = torch.arange(400)
+        for _ in range(5):  # 640 kB each time, and none is kept
+            row[:400].view(-1, 1).expand(400, 400).sum(1, dtype=torch.int64)
+            assert (row[None, :200] - row[:, None]).shape == (400, 200)
+        kept = row[None, :200] - row[:, None]
+        known = mode._bytes
+        kept.add_(1).view(-1).t().detach()  # in place, and views of it
+        assert mode._bytes == known
+        with pytest.raises(TooLarge, match="more than 1,048,576 bytes at a time"):
+            row[None] - row[:, None]
+        with pytest.raises(TooLarge):
+            row[None, :200] - row[:, None]  # beside the one that is kept
+
+
+def test_a_limit_changes_no_network():
+    import torch
+
+    def state(trusted):
+        torch.manual_seed(3)
+        return make(Reference("torchvision:shufflenet_v2_x0_5", {}), trusted=trusted).state_dict()
+
+    assert all(torch.equal(*each) for each in zip(state(True).values(), state(False).values(), strict=True))
+
+
+def test_networks_that_index_many_positions_at_once_are_too_large():
+    pytest.importorskip("timm")
+    sizes = {"img_size": 680, "window_size": 170, "embed_dim": 8, "depths": [1], "num_heads": [1]}
+    with pytest.raises(NetworkError, match="TooLarge: more than 4,294,967,296 bytes"):
+        make(Reference("timm:swin_tiny_patch4_window7_224", sizes), trusted=False)
 
 
 JUNK = (

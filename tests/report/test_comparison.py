@@ -9,10 +9,12 @@ import pytest
 from rich.console import Console
 
 from pruneas.report.comparison import SHOWN, ComparisonRecord, ComputeRecord
+from pruneas.report.comparison_page import comparison_page
 from pruneas.report.comparison_state import ProgressRecord, RowTrainings
 from pruneas.report.comparison_terminal import so_far, table
 from tests.benchmarks.tables import comparison_table
 from tests.report.comparisons import around, made_up_comparison, made_up_state, many_rows, row
+from tests.report.test_run_page import Page
 
 
 def printed(shown, width=80):
@@ -69,6 +71,16 @@ def test_the_terminal_shows_every_row_with_what_it_shows_in_eighty_columns():
         "before",
     ):
         assert words in text, text
+
+
+def test_terminal_and_page_say_what_fine_tuned_rows_are_held_against():
+    given = [row("uniform", "scratch-e", around(0.90)), row("l1", "fine-tuned", around(0.91))]
+    record = made_up_comparison(given)
+    for words in (" ".join(printed(record).split()), Page(comparison_page(made_up_state(record))).words):
+        assert (
+            "gainst uniform scaling at the same budget, trained the same way (fine-tuned: against Scratch-E)." in words
+        )
+        assert "Scratch-B" not in words
 
 
 def test_no_word_of_a_verdict_is_cut_whatever_the_names_and_numbers_are():

@@ -15,7 +15,8 @@ import pruneas
 from pruneas.architecture import Input, Reference
 from pruneas.cli import app
 from pruneas.config import Space
-from pruneas.errors import RunError, SpaceError, TrainingError
+from pruneas.errors import RunError, SpaceError, StructureError, TrainingError
+from pruneas.networks import make
 from pruneas.progress import Silent
 from pruneas.report.comparison import ComparisonRecord
 from pruneas.run.compare import Asked, compare, load_comparison, of_run, of_space, transferred
@@ -24,8 +25,8 @@ from pruneas.run.report import write_report
 from pruneas.structure.build import analyse, describe
 from pruneas.structure.masks import read_masks
 from tests.report.test_run_page import Page
+from tests.tiny import NETWORK, space_file, stopped
 from tests.tiny import pruneas as pruneas_command
-from tests.tiny import space_file, stopped
 
 FAST = {"recipe.epochs": 1, "data.training": 60, "data.validation": 40}
 
@@ -179,8 +180,34 @@ def test_one_that_failed_has_a_page_that_says_why(tmp_path):
         given(question, folder)
     state = read_state(folder)
     assert state.progress.failure == str(failure.value) and state.num_bases == 0
-    words = Page(write_report(folder).read_text(encoding="utf-8")).words
+    words = Page((folder / "report.html").read_text(encoding="utf-8")).words
     assert "Failed: training a base network failed" in words and "0 trained" in words
+
+
+def test_a_design_that_cannot_be_transferred_is_told_before_anything_is_trained(tmp_path):
+    structure = analyse(Reference.parse("pruneas:vgg(layout=[5], channels=1)"), (Input((1, 8, 8)),))
+    file = tmp_path / "design.json"
+    file.write_text(describe(structure, structure.widths).to_json())  # of one stage, where two are needed
+    folder = tmp_path / "runs" / "failing"
+    with pytest.raises(StructureError, match="nothing can be transferred from stage to stage") as failure:
+        given(asked(tmp_path, generators=("l1",), arms=("scratch-e",), **transferred([file])), folder)
+    assert list((folder / "trainings").glob("*.json")) == list(folder.glob("bases/*/base/*")) == []
+    assert f"Failed: {failure.value}." in Page((folder / "report.html").read_text(encoding="utf-8")).words
+
+
+def test_of_given_weights_it_is_said_what_is_not_known_and_random_widths_are_drawn_once(tmp_path):
+    torch.manual_seed(0)
+    torch.save(make(Reference.parse(NETWORK)).state_dict(), tmp_path / "net.pt")
+    methods = {"generators.methods": ["l1"], "network.weights": str(tmp_path / "net.pt")}
+    space = Space.load(space_file(tmp_path), FAST | methods)
+    question = of_space(space, budgets=["0.5"], num_seeds=2, arms=("unpruned", "fine-tuned", "scratch-e", "random"))
+    record = given(question, tmp_path / "runs" / "given").record
+    assert record.bases == "once" and record.row("l1 at 0.5, fine-tuned").before.images == 0
+    notes = " ".join(record.notes)
+    assert "what it took to train them is not in the compute of any row" in notes
+    assert "unpruned: trained anew by the recipe" in notes
+    assert len([each for each in record.architectures if each.name == "random"]) == 1
+    assert "once for all seeds" in next(each.text for each in record.questions if each.name == "random to uniform")
 
 
 def test_masks_are_held_in_every_arm(compared):

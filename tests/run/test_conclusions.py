@@ -62,6 +62,22 @@ def test_arms_are_held_against_uniform_scaling_trained_the_same_way():
     }
 
 
+def test_what_rows_are_held_against_is_told_as_it_is():
+    def texts(*given, **how):
+        return {question.name: question.text for question in conclude(given, **how).questions}
+
+    uniform, fine_tuned = row("uniform", "scratch-e", around(0.9)), row("l1", "fine-tuned", around(0.9))
+    same = "against uniform scaling at the same budget, trained the same way"
+    assert texts(uniform, row("l1", "scratch-e", around(0.9))) == {"to uniform": same}
+    assert texts(uniform, fine_tuned) == {"to uniform": f"{same} (fine-tuned: against Scratch-E)"}
+    both = row("uniform", "scratch-b", around(0.9))
+    assert texts(uniform, both, fine_tuned) == {"to uniform": f"{same} (fine-tuned: against Scratch-B)"}
+    drawn = row("random", "scratch-e", around(0.9))
+    assert texts(uniform, drawn)["random to uniform"].startswith("widths drawn by lot, anew for each seed, against")
+    once = texts(uniform, drawn, bases="once")["random to uniform"]
+    assert once.startswith("widths drawn by lot, once for all seeds, against")
+
+
 def test_budgets_and_masks_are_never_held_against_others():
     given = [
         row("uniform", "scratch-e", around(0.90)),

@@ -11,13 +11,17 @@ from typer.testing import CliRunner
 
 import pruneas
 from pruneas.cli import app
+from pruneas.config import Space
 from pruneas.cost.count import count
-from pruneas.errors import RunError
+from pruneas.errors import RunError, TrainingError
+from pruneas.progress import Silent
 from pruneas.report.run_page import run_page
-from pruneas.run.report import note_study, read_run, write_report
+from pruneas.run.report import note_study, read_run, reported, write_report
+from pruneas.run.search import search
 from pruneas.search.storage import address, connect
 from pruneas.search.study import STUDY
 from tests.report.test_run_page import Page
+from tests.tiny import space_file
 
 
 def test_a_search_ends_with_its_page(finished):
@@ -137,6 +141,43 @@ def test_a_run_that_is_not_finished_has_a_page(finished, tmp_path, gone):
     assert "Not finished" in page.words
     assert "Accuracy against FLOPs" not in page.figures
     assert ("Test: the final comparison" in page.figures) == ("test" not in gone)
+
+
+def test_the_command_says_how_far_a_run_is_that_is_not_finished(finished, tmp_path):
+    run = finished.copied(tmp_path).folder
+    (run / "result.json").unlink()
+    told = CliRunner().invoke(app, ["report", str(run)])
+    state = read_run(run)
+    assert told.exit_code == 0 and told.stdout.endswith(f"\nrun: {run}\n")
+    words = " ".join(told.stdout.replace("│", " ").split())
+    assert f"Not finished, so there is no verdict: {state.num_trained} of {state.asked_trials} candidates" in words
+    tested = sum(curve.stage == "test" for curve in state.curves)
+    assert f"test {tested} trainings done" in words and f"goes on where it was: {state.command}" in words
+    assert CliRunner().invoke(app, ["report", str(run), "--json"]).exit_code != 0  # there are no values yet
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RunError])
+def test_there_is_a_page_from_the_beginning_and_whatever_ends_the_run(finished, tmp_path, end):
+    run = finished.copied(tmp_path).folder
+    page = run / "report.html"
+    for gone in (page, run / "result.json"):
+        gone.unlink()
+    with pytest.raises(end), reported(run, Silent()):
+        assert "Not finished" in page.read_text(encoding="utf-8")
+        shutil.rmtree(run / "trials")
+        raise end
+    assert "No candidate has been trained yet" in page.read_text(encoding="utf-8")
+    with pytest.raises(end), reported(run, Silent()):
+        (run / "network.json").write_text("[]")  # so that no page can be made
+        raise end
+
+
+def test_a_search_that_fails_has_a_page(tmp_path):
+    space = Space.load(space_file(tmp_path), {"generators.methods": ["l1"], "recipe.learning_rate": 1e30})
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match="the training loss must be finite"):
+        search(space, run=run, fresh=False, download=False, command="test", observer=Silent())
+    assert "No candidate has been trained yet" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_an_earlier_version_did_not_keep_is_missed_and_said(finished, tmp_path):

@@ -6,15 +6,13 @@ from typing import Annotated
 import typer
 
 from pruneas.cli.compare import print_comparison, print_state
-from pruneas.cli.search import print_front, print_result
+from pruneas.cli.search import print_front, print_result, print_run_state
 
 
 def report(
     run: Annotated[
         Path,
-        typer.Argument(
-            help="The folder of a run or a comparison. Of a run that is not finished there is a page alone."
-        ),
+        typer.Argument(help="The folder of a run or a comparison."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="Write a page with all figures, and print its path.")] = False,
@@ -24,7 +22,7 @@ def report(
 ) -> None:
     """Print the result of a finished run or comparison again, or of searches at several budgets, or write its page.
 
-    Of a comparison that is not finished it is said how far it is.
+    Of one that is not finished it is said how far it is.
     """
     if as_html and as_json:
         raise typer.BadParameter("give one of --html and --json")
@@ -38,6 +36,7 @@ def report(
     from pruneas.run import load
     from pruneas.run.compare import load_comparison
     from pruneas.run.comparison_state import is_comparison, read_state
+    from pruneas.run.folder import RESULT
     from pruneas.run.sweep import is_sweep, load_sweep
 
     if is_sweep(run):
@@ -49,6 +48,11 @@ def report(
             print_comparison(load_comparison(run), as_json=as_json)
         else:
             print_state(state)
+        return
+    if not as_json and (run / "run.json").exists() and not (run / RESULT).exists():
+        from pruneas.run.report import read_run
+
+        print_run_state(read_run(run))
         return
     result = load(run)
     print_result(result.record, result.folder, as_json=as_json)

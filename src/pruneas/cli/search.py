@@ -34,6 +34,7 @@ from pruneas.progress import Silent
 if TYPE_CHECKING:
     from pruneas.progress import Observer
     from pruneas.report.records import ResultRecord
+    from pruneas.report.run import RunRecords
     from pruneas.run.sweep import SweepResult
 
 
@@ -203,6 +204,16 @@ def print_result(record: "ResultRecord", folder: Path, *, as_json: bool) -> None
     Console(highlight=False).print(table(record))
     page = folder / "report.html"
     typer.echo("\n" + (f"page: {page}\n" if page.exists() else "") + f"run: {folder}")
+
+
+def print_run_state(run: "RunRecords") -> None:
+    """On stdout how far a run is that is not finished."""
+    from rich.console import Console
+
+    from pruneas.report.terminal import so_far
+
+    Console(highlight=False).print(so_far(run))
+    typer.echo(f"\nrun: {run.folder}")
 
 
 def check_paths(space: Space, given: Mapping[str, object]) -> None:

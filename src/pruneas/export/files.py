@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import nn
 
 from pruneas.architecture import Architecture
 from pruneas.cost.count import Count, count
@@ -24,8 +24,9 @@ from pruneas.export.taken import Taken
 from pruneas.export.text import python_text
 from pruneas.files import write_text
 from pruneas.networks.weights import fit_to, read_weights
+from pruneas.search.train import save_state
 from pruneas.structure.build import build_widths, structure_for
-from pruneas.structure.masks import mask_path, read_masks
+from pruneas.structure.masks import Masks, check_masks, initialise_masked, mask_path, read_masks
 
 CARD = "model-card.md"
 
@@ -96,9 +97,12 @@ def _taken(run_or_file: Path, weights: Path | None, trust: str | Collection[str]
     architecture = Architecture.load(source, trust=trust)
     own = source.with_name("weights.safetensors")
     path = weights or (own if is_run and own.exists() else None)
+    masks = {} if architecture.mask is None else read_masks(mask_path(source), architecture.mask)
     structure = structure_for(architecture)
     network = build_widths(structure, architecture.widths, architecture.removed, architecture.selections, seed=0)
-    if path is not None:
+    if path is None:
+        initialise_masked(network, masks, seed=0)
+    else:
         try:
             fit_to(network, read_weights(path), str(path))
         except NetworkError as error:
@@ -107,6 +111,7 @@ def _taken(run_or_file: Path, weights: Path | None, trust: str | Collection[str]
             raise RunError(
                 f"{error}. Delete {result} and give the search's command again: {source.parent} is made anew"
             ) from error
+        _check_masked(network, masks, path)
     return Taken(
         architecture=architecture,
         structure=structure,
@@ -116,6 +121,19 @@ def _taken(run_or_file: Path, weights: Path | None, trust: str | Collection[str]
         result=result.read_text(encoding="utf-8") if is_run else None,
         facts=_facts(source.with_name("weights.json")) if is_run and path == own else {},
     )
+
+
+def _check_masked(network: nn.Module, masks: Masks, path: Path) -> None:
+    """Raises ArchitectureError for masks of another network, NetworkError for weights that they say are zero."""
+    parameters = dict(network.named_parameters())
+    check_masks(masks, {name: parameter.shape for name, parameter in parameters.items()})
+    counts = {name: int(((parameters[name] != 0) & ~mask).sum()) for name, mask in masks.items()}
+    if strange := [f"{name} has {count:,} that are not" for name, count in counts.items() if count]:
+        more = f" and {len(strange) - 4} tensors more" if len(strange) > 4 else ""
+        raise NetworkError(
+            f"{path}: the weights that the architecture's mask leaves out must be zero; "
+            f"{'; '.join(strange[:4])}{more}. Give the weights that were trained with this mask"
+        )
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -130,15 +148,14 @@ def _facts(path: Path) -> dict[str, Any]:
 def _json(taken: Taken, counted: Count, folder: Path) -> Path:
     path = folder / "architecture.json"
     write_text(path, taken.architecture.to_json() + "\n")
-    if taken.mask is not None and taken.architecture.mask is not None:
-        read_masks(taken.mask, taken.architecture.mask)
+    if taken.mask is not None:
         shutil.copyfile(taken.mask, mask_path(path))
     return path
 
 
 def _safetensors(taken: Taken, counted: Count, folder: Path) -> Path:
     path = folder / "weights.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in taken.network.state_dict().items()}, path)
+    save_state(taken.network.state_dict(), path)
     return path
 
 

@@ -18,6 +18,7 @@ SCHEMA = 1
 
 Role = Literal["base", "uniform", "random", "generator", "transferred", "found"]
 Arm = Literal["unpruned", "fine-tuned", "scratch-e", "scratch-b", "ticket"]
+Bases = Literal["each", "once"]
 Word = Literal["better", "worse", "no difference seen", "the same", "cannot be told"]
 Question = Literal[
     "to uniform", "scratch-b to fine-tuned", "ticket to scratch-e", "here to transferred", "random to uniform"
@@ -198,7 +199,7 @@ class ComparisonRecord:
     `asked` is what the command asked for. `bases` is 'each' where every seed has a base network of its own, from which
     the generators begin anew, and 'once' where all begin from one. `cap` is Scratch-B's, None without one. `verdict`
     are sentences. `pooled_std` is the spread of seeds that intervals are made of, over all rows but those of random
-    widths (whose spread is that of widths, too), with `freedom` degrees of freedom. `num_reused` of the
+    widths (whose spread may be that of widths, too), with `freedom` degrees of freedom. `num_reused` of the
     `num_trainings` were taken over from other runs. `seconds` are those of all sessions.
     """
 
@@ -211,7 +212,7 @@ class ComparisonRecord:
     base_params: int
     asked: Mapping[str, str]
     budgets: Mapping[str, Mapping[str, int]]
-    bases: Literal["each", "once"]
+    bases: Bases
     epochs: int
     cap: float | None
     rows: tuple[RowRecord, ...]
@@ -254,6 +255,12 @@ class ComparisonRecord:
     def to_uniform(self, row: str) -> ContrastRecord | None:
         """How a row does against uniform scaling, if it is held against that."""
         return self.contrast("to uniform", row) or self.contrast("random to uniform", row)
+
+    @property
+    def uniform_text(self) -> str:
+        """What of uniform scaling the rows are held against, as the end of a sentence; '' where none is."""
+        questions: tuple[Question, ...] = ("to uniform", "random to uniform")
+        return "; ".join(each.text for each in self.questions if each.name in questions)
 
     def to_json(self) -> str:
         """JSON with each row's `mean` and `std` beside what `from_json` needs."""

@@ -154,9 +154,9 @@ def _caption(record: ComparisonRecord) -> str:
     told = (
         f"Accuracy: mean ± spread (one standard deviation) over the seeds, on {record.data.test} test images that were "
         f"read once a training. Against uniform: with {100 * record.confidence:g} % intervals that hold for all rows "
-        "at once, against uniform trained the same way (fine-tuned: against Scratch-B). Compute, mean of a seed: FLOPs "
-        "of training (three times those of its images) and time. Own: the arm's training, with all rates that "
-        "fine-tuning tried. Before: what it took to know the architecture, and the weights where it inherits some."
+        "at once. Compute, mean of a seed: FLOPs of training (three times those of its images) and time. Own: the "
+        "arm's training, with all rates that fine-tuning tried. Before: what it took to know the architecture, and the "
+        "weights where it inherits some."
     )
     masks = (
         " Masks: the base network with single weights held at zero. Their FLOPs and params are what is left, not to be "
@@ -173,9 +173,8 @@ def _to_uniform(record: ComparisonRecord) -> Markup:
     if not shown:
         return section("Against uniform scaling", paragraph("There is no difference to be drawn."))
     told = (
-        "Fine-tuned rows are held against uniform trained by Scratch-B, all others against uniform trained the same "
-        "way. The intervals hold for all rows of all budgets at once; those of random widths, whose spread is that of "
-        "widths, too, for themselves."
+        f"{record.uniform_text[:1].upper()}{record.uniform_text[1:]}. The intervals hold for all rows of all budgets "
+        "at once; those of random widths, with a spread of their own, for themselves."
     )
     return section("Against uniform scaling", figures(*shown), paragraph(told, kind="muted"))
 

@@ -121,11 +121,11 @@ def _caption(record: ComparisonRecord) -> Text:
         f"Accuracy: mean ± spread of {' or '.join(map(str, seeds))} seeds on {record.data.test} test images, read once",
         f"a training; a test set of this size adds up to ± {percent(error)} by itself.",
     ]
-    if record.pooled_std is not None:
+    if record.pooled_std is not None and record.uniform_text:
         lines.append(
             f"vs uniform: points, with {100 * record.confidence:g} % intervals that hold for all rows at once (spread "
             f"pooled over them: {percent(record.pooled_std)}; random widths apart, with a spread of their own), "
-            "against uniform trained the same way (fine-tuned: against Scratch-B)."
+            f"{record.uniform_text}."
         )
     if (question := next((each for each in record.questions if each.name == "to uniform"), None)) is not None:
         if question.smallest_detectable is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,33 @@ class RunRecords:
     def num_trained(self) -> int:
         """What counts of the asked trials: trained, or failed at it."""
         return num_trained(self.trials)
+
+    @property
+    def headline(self) -> str:
+        """How far a run has come that is not finished."""
+        if not self.trials:
+            return "Not finished: no candidate has been trained yet."
+        if not self.trained:
+            return f"Not finished, and no candidate could be trained: all {len(self.failed)} that were tried failed."
+        left = "the finalists are being compared" if self.curves else "no finalist has been trained"
+        return f"Not finished, so there is no verdict: {self.num_trained} of {self.asked_trials} candidates, {left}."
+
+    @property
+    def stages(self) -> list[tuple[str, str]]:
+        """What there is of each stage."""
+        num = {stage: sum(curve.stage == stage for curve in self.curves) for stage in ("selection", "test")}
+        return [
+            ("generators", f"{len(self.proposals)} have given an architecture"),
+            ("candidates", f"{self.num_trained} of {self.asked_trials} done, {len(self.failed)} of them failed"),
+            *((stage, f"{trained} trainings done") for stage, trained in num.items()),
+        ]
+
+    @property
+    def going_on(self) -> str:
+        """Its command without the flag that would begin anew."""
+        if "--fresh" not in self.command:
+            return self.command
+        return shlex.join(part for part in shlex.split(self.command) if part != "--fresh")
 
     @property
     def compute(self) -> list[ComputeRecord]:

@@ -44,15 +44,7 @@ def run_page(run: RunRecords, comparison: str | None = None) -> str:
 
 def verdict(run: RunRecords) -> str:
     """The sentence at the top."""
-    if run.result is not None:
-        return run.result.verdict
-    if not run.trials:
-        return "Not finished: no candidate has been trained yet."
-    if not run.trained:
-        return f"Not finished, and no candidate could be trained: all {len(run.failed)} that were tried failed."
-    stage = {curve.stage for curve in run.curves}
-    left = "the finalists are being compared" if stage else "no finalist has been trained"
-    return f"Not finished, so there is no verdict: {run.num_trained} of {run.asked_trials} candidates, {left}."
+    return run.headline if run.result is None else run.result.verdict
 
 
 # The result ---------------------------------------------------------------------------------------------------------
@@ -69,7 +61,7 @@ def _head(run: RunRecords) -> list[Markup]:
     ]
     if run.result is None:
         again = "Give its command again, and the run goes on where it was:"
-        return [*told, paragraph(again, kind="muted"), code(_going_on(run.command))]
+        return [*told, paragraph(again, kind="muted"), code(run.going_on)]
     result = run.result
     winner, base, uniform = result.arm(result.winner), result.by_role("base"), result.by_role("uniform")
     shown = [
@@ -91,11 +83,6 @@ def _head(run: RunRecords) -> list[Markup]:
         ),
     ]
     return [*told, tiles(shown)]
-
-
-def _going_on(command: str) -> str:
-    """The command without the flag that would begin anew."""
-    return shlex.join(part for part in shlex.split(command) if part != "--fresh") if "--fresh" in command else command
 
 
 def _interval(arm: ArmRecord, confidence: float) -> str:
@@ -139,20 +126,12 @@ def _comparison(run: RunRecords, result: ResultRecord) -> Markup:
 
 def _so_far(run: RunRecords) -> Markup:
     """What an unfinished run knows: the architectures of its generators, and how far it is."""
-    done = [
-        ("generators", f"{len(run.proposals)} have given an architecture"),
-        ("candidates", f"{run.num_trained} of {run.asked_trials} done, {len(run.failed)} of them failed"),
-        *(
-            (stage, f"{sum(curve.stage == stage for curve in run.curves)} trainings done")
-            for stage in ("selection", "test")
-        ),
-    ]
     columns = ("generator", "FLOPs", "params")
     rows = [
         (each.method, _of_base(run, each.flops, "flops"), _of_base(run, each.params, "params"))
         for each in run.proposals
     ]
-    return section("So far", facts(done), *([table(columns, rows)] if rows else []))
+    return section("So far", facts(run.stages), *([table(columns, rows)] if rows else []))
 
 
 def _of_base(run: RunRecords, cost: int, quantity: str) -> str:

@@ -1,7 +1,10 @@
-"""The final report in a terminal: verdict, table, widths against the base network, and how it was measured.
+"""The final report in a terminal: verdict, table, widths against the base network, and how it was measured; of a run
+that is not finished, how far it is.
 
 Eighty columns are enough, and nothing is said by colour alone.
 """
+
+from collections.abc import Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -10,6 +13,7 @@ from rich.text import Text
 
 from pruneas.report.numbers import count, duration, limits, percent, share, with_interval, with_spread
 from pruneas.report.records import FidelityRecord, ResultRecord
+from pruneas.report.run import RunRecords
 
 
 def table(record: ResultRecord) -> RenderableType:
@@ -23,6 +27,27 @@ def table(record: ResultRecord) -> RenderableType:
         "",
         _method(record),
     )
+
+
+def so_far(run: RunRecords) -> RenderableType:
+    """How far a run is that is not finished, and how to go on with it."""
+    return Group(
+        Panel(Text(run.headline, style="bold"), title="so far", title_align="left", border_style="yellow"),
+        _pairs([*run.stages, *((f"generator {name}", f"left out: {why}") for name, why in run.left_out.items())]),
+        "",
+        Text("Give its command again, and the run goes on where it was:"),
+        Text(run.going_on, style="bold"),
+    )
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Names and what belongs to them, as Text: brackets of a network's arguments are not markup."""
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for name, text in pairs:
+        rows.add_row(Text(name), Text(text))
+    return rows
 
 
 def _comparison(record: ResultRecord) -> Table:
@@ -110,9 +135,6 @@ class _Bar:
 
 def _method(record: ResultRecord) -> RenderableType:
     data = record.data
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    rows.add_column(style="bold", no_wrap=True)
-    rows.add_column(overflow="fold")
     early = f", {record.num_stopped} stopped early" if record.num_stopped else ""
     search = (
         f"{record.num_trials} trials of {_epochs(record.trial_epochs)}, {record.num_distinct} distinct{early}; "
@@ -130,9 +152,7 @@ def _method(record: ResultRecord) -> RenderableType:
         ("command", record.command),
         *(("note", note) for note in record.notes),
     ]
-    for name, text in lines:
-        rows.add_row(name, Text(text))  # as Text: brackets of a network's arguments are not markup
-    return rows
+    return _pairs(lines)
 
 
 def _ranking(fidelity: FidelityRecord, record: ResultRecord) -> str:

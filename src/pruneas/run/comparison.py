@@ -24,7 +24,7 @@ from pruneas.run.comparison_record import comparison_record
 from pruneas.run.folder import COMPARED, SPACE, read_json
 from pruneas.run.generation import BASE, Generation, run_all
 from pruneas.run.ledger import Ledger
-from pruneas.run.report import write_report
+from pruneas.run.report import reported, write_report
 from pruneas.run.setting import Setting, check_givens
 from pruneas.run.sweep import is_sweep
 from pruneas.search.propose import GeneratorRecord, file_stem, masked_name
@@ -108,12 +108,13 @@ class Comparison:
         self.ledger = Ledger(setting.folder / "run.json", facts, left, observer)
 
     def go(self) -> ComparisonRecord:
-        try:
-            record = self._go()
-        except PruneasError as error:
-            self._keep_progress(failure=str(error))
-            raise
-        write_report(self.s.folder)
+        self._keep_progress()
+        with reported(self.s.folder, self.observer):
+            try:
+                record = self._go()
+            except PruneasError as error:
+                self._keep_progress(failure=str(error))
+                raise
         if self.asked.run is not None and self.s.folder.resolve() == (self.asked.run / COMPARED).resolve():
             try:
                 write_report(self.asked.run)  # with a link to this one
@@ -122,13 +123,12 @@ class Comparison:
         return record
 
     def _go(self) -> ComparisonRecord:
-        self._keep_progress()
         with self.s.pool() as pool:
+            if self.transferred is not None:  # needs no base network, so one that cannot work is told before any
+                run_all({"": self.transferred}, pool, self.ledger, stage="transferred")
             bases = self._bases(pool)
             self._take_over_generators()
             run_all({self._label(i): each for i, each in enumerate(self.generations)}, pool, self.ledger)
-            if self.transferred is not None:
-                self.transferred.run(pool, self.ledger)
             for generation in [*self.generations, *([self.transferred] if self.transferred else [])]:
                 self.notes += [note for note in generation.notes() if note not in self.notes]
             rows = self._rows(bases)

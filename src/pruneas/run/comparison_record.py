@@ -16,6 +16,7 @@ from pruneas.compare.trainings import Trainings, best_of
 from pruneas.errors import TrainingError
 from pruneas.report.comparison import (
     ArchitectureRecord,
+    Bases,
     ComparisonRecord,
     ComputeRecord,
     CurveRecord,
@@ -46,7 +47,8 @@ def comparison_record(comparison: Comparison, rows: Sequence[Row], *, seconds: f
     made = _rows(rows, trainings, setting.model.base.flops, len(setting.data.test))
     if not made:
         raise TrainingError(f"nothing could be trained; {comparison.notes[-1]}")
-    conclusions = conclude(made)
+    bases: Bases = "each" if comparison.num_bases > 1 else "once"
+    conclusions = conclude(made, bases=bases)
     entries = _entries(rows)
     identities = {identity for row in rows for chosen in row.trained for identity in chosen.values()}
     space = setting.space
@@ -59,7 +61,7 @@ def comparison_record(comparison: Comparison, rows: Sequence[Row], *, seconds: f
         base_params=setting.model.base.params,
         asked=asked.to_json(),
         budgets={name: target.limits.to_json() for name, target in comparison.targets.items()},
-        bases="each" if comparison.num_bases > 1 else "once",
+        bases=bases,
         epochs=setting.recipe.epochs,
         cap=None if math.isinf(comparison.arms.cap) else comparison.arms.cap,
         rows=tuple(made),
@@ -92,6 +94,10 @@ def _how(comparison: Comparison) -> Iterator[str]:
     else:
         yield "all seeds share one base network and what the methods made of it: how much those scatter is not seen"
     arms = comparison.asked.arms
+    if comparison.s.given is not None:
+        yield "the base network's weights were given: what it took to train them is not in the compute of any row"
+        if "unpruned" in arms:
+            yield "unpruned: trained anew by the recipe; the accuracy of the weights that were given is not measured"
     if "fine-tuned" in arms:
         rates = ", ".join(f"{rate:g}" for rate in RATES)
         yield (

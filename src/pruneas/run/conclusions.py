@@ -1,11 +1,12 @@
 """What the rows of a comparison show: five questions, each a family of differences that hold all at once.
 
 *To uniform*: each architecture against uniform scaling (masks: uniform sparsification) of the same budget that was
-trained the same way; fine-tuned ones against Scratch-B, which has the base network's compute, too. *Scratch-B to
-fine-tuned*: the paper's question. *Ticket to Scratch-E*: the base network's own initial weights against fresh ones.
-*Here to transferred*: the generators' architectures against the design that was brought along. *Random to uniform*:
-widths drawn by lot, anew for each seed; the spread of those rows is that of widths, too, so they are a question apart,
-whose variance is pooled over them and uniform scaling alone, and take no part in the others.
+trained the same way; fine-tuned ones against Scratch-B, which has the base network's compute, too (without that arm
+against Scratch-E). *Scratch-B to fine-tuned*: the paper's question. *Ticket to Scratch-E*: the base network's own
+initial weights against fresh ones. *Here to transferred*: the generators' architectures against the design that was
+brought along. *Random to uniform*: widths drawn by lot; where every seed has a base network of its own they are drawn
+anew for each, and the spread of those rows is that of widths, too. So they are a question apart, whose variance is
+pooled over them and uniform scaling alone, and take no part in the others.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pruneas.compare.statistics import Difference, Versus, judge, simultaneous
-from pruneas.report.comparison import Arm, ContrastRecord, Question, QuestionRecord, RowRecord, Word
+from pruneas.report.comparison import Arm, Bases, ContrastRecord, Question, QuestionRecord, RowRecord, Word
 
 TEXTS: Mapping[Question, str] = {
-    "to uniform": "against uniform scaling at the same budget, trained the same way (fine-tuned: against Scratch-B)",
+    "to uniform": "against uniform scaling at the same budget, trained the same way{fine_tuned}",
     "scratch-b to fine-tuned": "fresh weights with the base network's compute against inherited, fine-tuned ones",
     "ticket to scratch-e": "the base network's own initial weights against fresh ones",
     "here to transferred": "what the generators found here against the design that was brought along",
-    "random to uniform": "widths drawn by lot, for each seed anew, against uniform scaling trained the same way",
+    "random to uniform": "widths drawn by lot, {drawn}, against uniform scaling trained the same way",
 }
 UNIFORM_ARM: Mapping[Arm, tuple[Arm, ...]] = {
     "fine-tuned": ("scratch-b", "scratch-e"),
@@ -45,11 +46,12 @@ class Conclusions:
     freedom: int
 
 
-def conclude(rows: Sequence[RowRecord]) -> Conclusions:
-    """Answer all questions that these rows allow. Rows that are the same as others count once."""
+def conclude(rows: Sequence[RowRecord], *, bases: Bases = "each") -> Conclusions:
+    """Answer all questions that these rows allow. Rows that are the same as others count once. `bases` is as in
+    `ComparisonRecord`."""
     contrasts: list[ContrastRecord] = []
     questions = []
-    for question, text in TEXTS.items():
+    for question in TEXTS:
         pairs = list(_pairs(question, rows))
         if not pairs:
             continue
@@ -61,7 +63,7 @@ def conclude(rows: Sequence[RowRecord]) -> Conclusions:
         questions.append(
             QuestionRecord(
                 name=question,
-                text=text,
+                text=_text(question, pairs, bases),
                 num_contrasts=len(told),
                 smallest_detectable=min(numbers, default=None),
             )
@@ -108,6 +110,15 @@ def _pairs(question: Question, rows: Sequence[RowRecord]) -> Iterator[Pair]:
             control = there.get((row.name, row.budget, other, row.masked))  # type: ignore[arg-type]
             if row.arm == arm and control is not None:
                 yield row, control
+
+
+def _text(question: Question, pairs: Sequence[Pair], bases: Bases) -> str:
+    """What the question asks of these rows: what they are held against, and how random widths were drawn."""
+    controls = dict.fromkeys(control.arm for row, control in pairs if row.arm == "fine-tuned")
+    return TEXTS[question].format(
+        fine_tuned=f" (fine-tuned: against {' or '.join(arm.title() for arm in controls)})" if controls else "",
+        drawn="anew for each seed" if bases == "each" else "once for all seeds",
+    )
 
 
 def _contrasts(question: Question, pairs: Sequence[Pair], samples: Sequence[Sequence[float]]) -> list[ContrastRecord]:

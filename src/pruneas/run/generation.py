@@ -241,15 +241,15 @@ class Generation:
         )
 
 
-def run_all(generations: Mapping[str, Generation], pool: Pool, ledger: Ledger) -> None:
+def run_all(generations: Mapping[str, Generation], pool: Pool, ledger: Ledger, *, stage: str = "generators") -> None:
     """Run several generations beside each other, each job's name beginning with its generation's."""
     jobs = {name: generation.jobs() for name, generation in generations.items()}
     first = next(iter(generations.values()))
     if not any(at_once or later for at_once, later in jobs.values()):
         return
     trainings = sum(generations[name].trains(job.key) for name, parts in jobs.items() for part in parts for job in part)
-    first.observer.stage("generators", ", ".join(method.name for method in first.s.methods), trainings)
-    ledger.begin("generators", sum(generation.images_left() for generation in generations.values()))
+    first.observer.stage(stage, ", ".join(method.name for method in first.s.methods), trainings)
+    ledger.begin(stage, sum(generation.images_left() for generation in generations.values()))
 
     def told(key: str, message: Any) -> None:
         if isinstance(message, Progress):

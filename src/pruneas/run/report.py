@@ -3,15 +3,17 @@ be looked at while it works, or where its network and images are not."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from pruneas.config import Space
-from pruneas.errors import RunError
+from pruneas.errors import PruneasError, RunError
 from pruneas.files import write_text
+from pruneas.progress import Observer
 from pruneas.report.comparison_page import comparison_page
 from pruneas.report.records import LatencyRecord, NetworkRecord, ResultRecord
 from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_name
@@ -47,6 +49,26 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}; give another file with --out") from error
     return path
+
+
+@contextlib.contextmanager
+def reported(folder: Path, observer: Observer) -> Iterator[None]:
+    """Write the page of a run or a comparison before the work in the block and after it, so that there is one however
+    the work ends. Only after work that went well may a page that cannot be written be an error."""
+
+    def attempt() -> None:
+        try:
+            write_report(folder)
+        except PruneasError as error:
+            observer.note(f"there is no page of how far it is: {error}")
+
+    attempt()
+    try:
+        yield
+    except BaseException:
+        attempt()
+        raise
+    write_report(folder)
 
 
 def note_study(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from pruneas.run.generation import Generation
 from pruneas.run.joining import plan_of, search_of
 from pruneas.run.ledger import Ledger
 from pruneas.run.record import Arm, latency_notes, latency_record, network_record, result_record
-from pruneas.run.report import write_report
+from pruneas.run.report import reported
 from pruneas.run.result import SearchResult
 from pruneas.run.setting import Setting, check_givens
 from pruneas.search.propose import GeneratorRecord, Target
@@ -71,17 +71,17 @@ class Run:
         write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
-        with self.s.pool() as pool:
-            self._estimate(pool)
-            self.generation.run(pool, self.ledger)
-            for note in self.generation.notes():
-                self._note(note)
-            generated = self.generation.records("")
-            self.observer.anchors({r.method: r.widths for r in generated}, self.s.structure.widths)
-            trials = self._search(pool, generated)
-            result = self._finalists(pool, generated, trials)
-        self.ledger.save()
-        write_report(self.s.folder)
+        with reported(self.s.folder, self.observer):
+            with self.s.pool() as pool:
+                self._estimate(pool)
+                self.generation.run(pool, self.ledger)
+                for note in self.generation.notes():
+                    self._note(note)
+                generated = self.generation.records("")
+                self.observer.anchors({r.method: r.widths for r in generated}, self.s.structure.widths)
+                trials = self._search(pool, generated)
+                result = self._finalists(pool, generated, trials)
+            self.ledger.save()
         return result
 
     # How long it will take ------------------------------------------------------------------------------------------
