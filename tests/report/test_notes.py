@@ -1,24 +1,7 @@
 import dataclasses
 import xml.etree.ElementTree as ElementTree
 
-from pruneas.report.notes import study_note, study_pictures, width_picture
-from tests.report.test_svg import marks
-
-
-def test_a_trials_picture_has_a_bar_and_the_baselines_for_every_group():
-    base = {"conv1": 16, "conv2": 32}
-    picture = width_picture(
-        base, {"conv1": 8, "conv2": 32}, name="search #3", beside={"uniform": {"conv1": 11, "conv2": 22}, "l1": base}
-    )
-    root = ElementTree.fromstring(picture)
-    assert root.tag.endswith("svg") and root.get("width")
-    assert marks([picture]) == 2 * 3
-    texts = [element.text for element in root.iter() if element.text]
-    assert "conv1: search #3 8 of 16" in texts and "conv1: uniform 11 of 16" in texts
-
-
-def test_a_picture_needs_nothing_to_be_held_against():
-    assert marks([width_picture({"conv": 4}, {"conv": 3}, name="<b>")]) == 1
+from pruneas.report.notes import study_note, study_pictures
 
 
 def test_the_study_has_a_picture_of_each_figure_that_shows_something(made_up_run):

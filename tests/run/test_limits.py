@@ -11,6 +11,7 @@ from pruneas.cost import latency_table
 from pruneas.cost.limits import Limits
 from pruneas.cost.memory import peak_memory, price_memory
 from pruneas.networks import make
+from pruneas.run.report import read_run
 from pruneas.search.records import Anchor, read_trials
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
@@ -44,9 +45,11 @@ def test_every_arm_keeps_every_limit(limited):
             used.append(peak_memory(built, image(*result.record.input)))
             assert used[-1] <= limits["memory"]
     assert max(used) > 0.8 * limits["memory"]
-    assert any(
-        note.startswith("latency of uniform: ") and "by the table, limit" in note for note in result.record.notes
-    )
+    told = [note for note in result.record.notes if note.startswith("latency of ") and "by the table, limit" in note]
+    finalists = {path.name.partition("-")[0] for path in (result.folder / "selection").glob("*.json")}
+    timed = {timing.name for timing in read_run(result.folder).latency.timings}
+    assert {"base", "uniform", result.record.winner} <= timed
+    assert len(told) == len(timed - {"base"}) >= len(finalists)
 
 
 def test_the_trials_say_what_they_cost(limited):

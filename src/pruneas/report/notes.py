@@ -1,6 +1,6 @@
-"""What Optuna Dashboard shows of a run beside its own views: a picture of a trial's widths, a note of the study.
+"""What Optuna Dashboard shows of a run beside its own views: a note of the study, with the figures of its page.
 
-Both are made here, as text; `search/study_note.py` leaves a study's where the dashboard finds it.
+It is made here, as text; `search/study_note.py` leaves it where the dashboard finds it.
 """
 
 from __future__ import annotations
@@ -9,31 +9,12 @@ import html
 from collections.abc import Mapping
 
 from pruneas.report import run_figures
-from pruneas.report.common_figures import width_rows
-from pruneas.report.figures import OTHERS, Figure, Style
+from pruneas.report.figures import Figure
 from pruneas.report.numbers import count, share, with_interval, with_spread
 from pruneas.report.records import ArmRecord
 from pruneas.report.run import RunRecords
 from pruneas.report.run_page import verdict
 from pruneas.report.svg import draw
-
-
-def width_picture(
-    base: Mapping[str, int],
-    widths: Mapping[str, int],
-    *,
-    name: str,
-    beside: Mapping[str, Mapping[str, int]] | None = None,
-) -> str:
-    """An SVG file: each group's width as a bar on that of the base network, with the widths of `beside` as symbols.
-
-    `name` is the candidate's, the keys of `beside` those of what it is held against, such as 'uniform'.
-    """
-    others = dict(beside or {})
-    named = [each for each in others if each != "uniform"]
-    how: dict[str, Style] = {each: OTHERS[index % len(OTHERS)] for index, each in enumerate(named)}
-    how["uniform"] = "uniform"
-    return _file(width_rows(base, (name, widths), list(others.items()), how, "winner"))
 
 
 def study_pictures(run: RunRecords) -> dict[str, str]:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pruneas.architecture import Quantity
 from pruneas.compare.fidelity import rank_correlation
 from pruneas.compare.finalists import Entrant
 from pruneas.compare.statistics import CONFIDENCE, Difference, against_control, sampling_error, verdict
@@ -152,38 +153,37 @@ def network_record(setting: Setting) -> NetworkRecord:
     )
 
 
-def latency_record(setting: Setting, arms: Sequence[ArmRecord]) -> LatencyRecord:
-    """Time these networks in turn."""
-    return time_networks(
-        {
-            arm.name: Timed(
-                network=build_widths(setting.structure, arm.widths, arm.removed, seed=0), flops_share=arm.flops_share
-            )
-            for arm in arms
-        },
-        setting.structure.inputs,
-        device=setting.device,
-    )
+def latency_record(setting: Setting, entrants: Sequence[Entrant]) -> LatencyRecord:
+    """Time these networks in turn, the base network among them."""
+    structure, base = setting.structure, setting.model.base.flops
+    networks = {
+        each.name: Timed(
+            network=build_widths(structure, each.widths, each.removed, each.selections, seed=0),
+            flops_share=_cost(setting, each, "flops") / base,
+        )
+        for each in entrants
+    }
+    return time_networks(networks, structure.inputs, device=setting.device)
 
 
-def latency_notes(setting: Setting, record: ResultRecord, latency: LatencyRecord) -> list[str]:
-    """What the networks of the comparison took when they were measured, beside what the table said and the limit."""
+def latency_notes(setting: Setting, entrants: Sequence[Entrant], latency: LatencyRecord) -> list[str]:
+    """What networks inside a limit of latency took when they were measured, beside what the table said."""
     most, notes = setting.limits.most["latency"], []
     where = place(setting.device)
-    for arm in record.arms:
-        timing = next(
-            (t for t in latency.timings if (t.name, t.where, t.batch) == (arm.name, where, 1) and arm.role != "base"),
-            None,
-        )
-        if timing is not None:
-            model = setting.model.without(setting.structure, arm.removed)
-            told = int(model.cost(model.vector(arm.widths), "latency"))
+    for entrant in entrants:
+        timing = next((t for t in latency.timings if (t.name, t.where, t.batch) == (entrant.name, where, 1)), None)
+        if timing is not None and entrant.name != "base":
             notes.append(
-                f"latency of {arm.name}: {timing.median:.3g} ms measured ({timing.low:.3g} to {timing.high:.3g}), "
-                f"{told / 10**9:.3g} ms by the table, limit {most / 10**9:.3g} ms"
+                f"latency of {entrant.name}: {timing.median:.3g} ms measured ({timing.low:.3g} to {timing.high:.3g}), "
+                f"{_cost(setting, entrant, 'latency') / 10**9:.3g} ms by the table, limit {most / 10**9:.3g} ms"
                 + ("; above the limit as measured" if timing.median * 10**9 > most else "")
             )
     return notes
+
+
+def _cost(setting: Setting, entrant: Entrant, quantity: Quantity) -> int:
+    model = setting.model.without(setting.structure, entrant.removed)
+    return int(model.cost(model.vector(entrant.widths), quantity))
 
 
 def _differences(arms: Mapping[str, Arm]) -> dict[str, Difference]:

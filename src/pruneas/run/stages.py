@@ -231,12 +231,14 @@ class Run:
             seconds=self.ledger.seconds,
             notes=self.notes,
         )
-        timed = [arm for arm in record.arms if arm.name in ("base", "uniform", record.winner)]
-        self.observer.stage("latency", ", ".join(arm.name for arm in timed), 0)
+        is_limited = "latency" in self.s.limits.most
+        timed = [entrant for name, (entrant, _) in roles.items() if name in ("base", "uniform", winner.name)]
+        timed += [entrant for entrant in entrants if is_limited and entrant not in timed]
+        self.observer.stage("latency", ", ".join(entrant.name for entrant in timed), 0)
         latency = latency_record(self.s, timed)
         write_text(self.s.folder / LATENCY, latency.to_json() + "\n")
-        if "latency" in self.s.limits.most:
-            record = replace(record, notes=(*record.notes, *latency_notes(self.s, record, latency)))
+        if is_limited:
+            record = replace(record, notes=(*record.notes, *latency_notes(self.s, timed, latency)))
         write_text(self.s.folder / RESULT, record.to_json() + "\n")
         return SearchResult(folder=self.s.folder, record=record)
 
