@@ -88,7 +88,8 @@ class ComparisonState:
         """How far the last command has come, of one that is not finished."""
         if self.progress is not None and self.progress.failure is not None:
             return f"Failed: {self.progress.failure.rstrip('.')}."
-        told = f"{len(self.accuracies)} trainings are done"  # of how many, is not known before the architectures are
+        num = len(self.accuracies)  # of how many, is not known before the architectures are
+        told = f"{num} training{' is' if num == 1 else 's are'} done"
         if asked := self.asked_trainings:
             told = f"{self.num_done} of {len(asked)} trainings are done"
         return f"Not finished, so there is no verdict: {told}."

@@ -123,7 +123,7 @@ class RunRecords:
         return [
             ("generators", f"{len(self.proposals)} have given an architecture"),
             ("candidates", f"{self.num_trained} of {self.asked_trials} done, {len(self.failed)} of them failed"),
-            *((stage, f"{trained} trainings done") for stage, trained in num.items()),
+            *((stage, f"{trained} training{'s' * (trained != 1)} done") for stage, trained in num.items()),
         ]
 
     @property
