@@ -143,6 +143,12 @@ def test_the_time_left_is_reckoned_from_what_was_watched():
     assert left.seconds() == 25
     clock.now += 100
     assert left.seconds() == 0
+    left.begin()  # that took 100 seconds for nothing: the next stage has a pace of its own
+    assert left.seconds() is None
+    left.update(600, 1000)
+    clock.now += 4
+    left.update(700, 1000)
+    assert left.seconds() == 12
 
 
 def test_what_is_extrapolated_is_said_and_is_no_best():

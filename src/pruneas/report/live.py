@@ -57,12 +57,17 @@ class _Training:
 
 
 class TimeLeft:
-    """Reckons the time left from the work done since it began to watch, so that a resumed run is reckoned right."""
+    """Reckons the time left from the work done in this stage since it began to watch: what a resumed run had done
+    before, and stages that do other things than train, tell nothing of the pace."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._first: tuple[float, float] | None = None
         self._last: tuple[float, float, float] | None = None
+
+    def begin(self) -> None:
+        """Another stage begins."""
+        self._first = self._last = None
 
     def update(self, done: float, total: float) -> None:
         now = self._clock()
@@ -120,6 +125,7 @@ class LiveView:
         self._stage, self._detail, self._total, self._done = name, detail, total, 0
         self._running.clear()
         self._decoded = None
+        self._left.begin()
         self._console.print(_stage_text(name, detail, total))
         self._draw()
 
@@ -221,6 +227,7 @@ class PlainLines:
     def stage(self, name: str, detail: str, total: int) -> None:
         # The stage called 'search' tells of its trainings as trials.
         self._has_trials = name == "search"
+        self._left.begin()
         self._print(_stage_text(name, detail, total).plain)
 
     def decoding(self, done: int, total: int) -> None:
