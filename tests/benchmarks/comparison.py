@@ -46,9 +46,12 @@ def space_of(given: argparse.Namespace, more: dict[str, Any]) -> Space:
 
 
 def keep(result: ComparisonResult, path: Path) -> None:
-    """Write a finished record without the distributions of weights, and say what it shows."""
+    """Write a finished record without the distributions of weights and paths of this machine, and say what it shows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, replace(result.record, weights=()).to_json() + "\n")
+    record = result.record
+    data = replace(record.data, name=record.data.name.partition(":")[0])
+    command = " ".join(record.command.split()[:3])  # python -m MODULE
+    write_text(path, replace(record, weights=(), data=data, command=command).to_json() + "\n")
     print(result)
 
 
