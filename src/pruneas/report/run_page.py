@@ -192,7 +192,7 @@ def _times(latency: LatencyRecord) -> Markup:
 
 def _time(latency: LatencyRecord, timing: TimingRecord) -> str:
     beside = "" if timing.name == "base" else f", {share(latency.time_share(timing))}"
-    return f"{timing.median:.3g} ({timing.low:.3g} to {timing.high:.3g}){beside}"
+    return f"{timing}{beside}"
 
 
 def _search(run: RunRecords) -> Markup:

@@ -133,11 +133,10 @@ def check(folder: Path, space: Space) -> bool:
                 "another --run"
             )
         return False
-    before, now = settings(Space.load(folder / SPACE, spelling={})), settings(space)
     differing = [
-        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and key not in (*EXTENDABLE, *PLACED, "name")
+        f"{key}: {before!r} there, {now!r} now"
+        for key, (before, now) in _differing(folder, space).items()
+        if key not in (*EXTENDABLE, *PLACED, "name")
     ]
     if differing:
         raise RunError(
@@ -150,10 +149,7 @@ def check(folder: Path, space: Space) -> bool:
 def is_answered(folder: Path, space: Space) -> bool:
     """Whether what the folder holds, if it is finished, answers these settings as it is: of images or a device that
     are named otherwise it has to be looked at whether they are the same. Raises RunError as `check` does."""
-    if not check(folder, space):
-        return False
-    before, now = settings(Space.load(folder / SPACE, spelling={})), settings(space)
-    return all(before.get(key) == now.get(key) for key in ("data.source", "compute.device"))
+    return check(folder, space) and not {"data.source", "compute.device"} & _differing(folder, space).keys()
 
 
 def check_fresh(folder: Path) -> None:
@@ -249,6 +245,13 @@ def made(maker: Callable[[Path], T], path: Path, kept_by: Literal["run", "compar
             f"{path}: is not what a {kept_by} keeps there ({type(error).__name__}: {error}); delete it and give the "
             f"{command}'s command again: it is made again"
         ) from error
+
+
+def _differing(folder: Path, space: Space) -> dict[str, tuple[Any, Any]]:
+    """The settings of a run that are others now: each as it is there and now, None where there is none."""
+    before, now = settings(Space.load(folder / SPACE, spelling={})), settings(space)
+    pairs = {key: (before.get(key), now.get(key)) for key in sorted({*before, *now})}
+    return {key: (there, here) for key, (there, here) in pairs.items() if there != here}
 
 
 def _is_run(folder: Path) -> bool:

@@ -72,6 +72,8 @@ def generate(
         with setting.pool() as pool:
             generation.run(pool, ledger)
         ledger.save()
+        for note in generation.notes():
+            observer.note(note)
         paths = {name: generation.architecture(method, name) for name in targets}
         if out is None:
             return paths
