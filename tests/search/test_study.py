@@ -3,9 +3,11 @@ import warnings
 import optuna
 import pytest
 
+from pruneas.catalogue import SAMPLERS
 from pruneas.errors import RunError
+from pruneas.search.parameters import Range
 from pruneas.search.storage import address, connect
-from pruneas.search.study import ask_next, open_study, reopened, report_epoch, sampler_for
+from pruneas.search.study import ask_next, complete, draw, open_study, report_epoch, sampler_for
 
 
 def study_in(database):
@@ -40,13 +42,31 @@ def test_a_study_that_was_closed_goes_on_as_if_it_had_not(tmp_path):
     assert parts + asked(study_in(tmp_path / "b.db"), "gp", 6) == whole
 
 
-def test_a_trial_that_was_asked_for_keeps_its_values(tmp_path):
-    study = study_in(tmp_path / "a.db")
-    value = ask_next(study, 0, "random", 0, 0).suggest_float("x", 0.5, 2.0, log=True)
-    again = study_in(tmp_path / "a.db")
-    trial = reopened(again, again.get_trials()[0], "random", 0, 0)
-    assert trial.suggest_float("x", 0.5, 2.0, log=True) == value
-    assert trial.suggest_float("y", 0.5, 2.0, log=True) > 0
+RANGES = {name: Range(low=0.5, high=2.0, log=True) for name in ("x", "y", "z")}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("num_before", [0, 8])
+@pytest.mark.parametrize("num_drawn", [0, 1, 2])
+def test_a_trial_that_was_half_drawn_becomes_what_it_would_have_been(tmp_path, sampler, num_before, num_drawn):
+    """At random, where each draw follows the one before; and by a model, which draws all at once and looks at what
+    runs: the last trial of a batch of two."""
+    found = []
+    for name in ("whole", "parts"):
+        study = study_in(tmp_path / f"{name}.db")
+        for number in range(num_before):
+            trial = ask_next(study, number, sampler, 0, 0)
+            study.tell(trial, sum(draw(trial, RANGES).values()))
+        draw(ask_next(study, num_before, sampler, 0, 0), RANGES)
+        trial = ask_next(study, num_before + 1, sampler, 0, 0)
+        if name == "parts":
+            draw(trial, dict(list(RANGES.items())[:num_drawn]))
+            study = study_in(tmp_path / "parts.db")
+            complete(study, study.get_trials()[-1], RANGES, sampler, 0, 0)
+        else:
+            draw(trial, RANGES)
+        found.append([each.params for each in study.get_trials()])
+    assert found[0] == found[1]
 
 
 def test_a_point_of_a_curve_that_is_there_already_is_no_drama(tmp_path):

@@ -1,11 +1,14 @@
+import functools
 import json
 
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from pruneas.errors import DataError, RunError, StructureError
 from pruneas.progress import Silent
+from pruneas.search import samplers
 from pruneas.search.records import SEARCH, Anchor, TrialRecord, best_candidates, num_trained, read_trials
 from pruneas.search.storage import address, connect
 from pruneas.search.study import open_study
@@ -114,6 +117,44 @@ def test_being_killed_between_writing_and_telling_loses_nothing(tmp_path, givens
     pool = FakePool()
     assert run(search, pool) == whole
     assert pool.num_trained == 7 - written
+
+
+class Cut:
+    """Raises KeyboardInterrupt before or after one of the writes to a study."""
+
+    def __init__(self, point, moment):
+        self.left, self.moment = point, moment
+
+    def into(self, monkeypatch):
+        for name in dir(RDBStorage):
+            if name.startswith(("set_", "create_new_")):
+                method = functools.partial(self.write, getattr(RDBStorage, name))
+                monkeypatch.setattr(RDBStorage, name, lambda *given, method=method, **more: method(*given, **more))
+
+    def write(self, write, *arguments, **more):
+        self.left -= 1
+        if self.left == -1 and self.moment == "before":
+            raise KeyboardInterrupt
+        value = write(*arguments, **more)
+        if self.left == -1:
+            raise KeyboardInterrupt
+        return value
+
+
+@pytest.mark.parametrize("sampler", ["random", "gp"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("points", [range(3, 80, 8), pytest.param(range(80), marks=pytest.mark.slow)], ids=str)
+def test_being_killed_at_any_write_leads_to_the_same_trials(tmp_path, givens, monkeypatch, sampler, moment, points):
+    """In a half-drawn trial, in a batch half asked for, or with a trial that copies another one's result beside one
+    that was never asked for."""
+    monkeypatch.setattr(samplers, "RANDOM_TRIALS", 0)
+    whole = run(givens.search(tmp_path / "whole", workers=3, sampler=sampler, num_trials=8))
+    for point in points:
+        search = givens.search(tmp_path / f"parts{point}", workers=3, sampler=sampler, num_trials=8)
+        with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
+            Cut(point, moment).into(crash)
+            run(search)
+        assert run(search) == whole, f"cut at write {point}"
 
 
 def test_being_killed_between_two_anchors_is_no_other_search(tmp_path, givens, monkeypatch):

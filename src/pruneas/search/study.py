@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from pruneas.search.parameters import Range
 from pruneas.search.samplers import sampler_for
 
 STUDY = "pruneas"
@@ -29,10 +31,33 @@ def open_study(storage: RDBStorage, name: str = STUDY) -> optuna.Study:
     return study
 
 
-def reopened(study: optuna.Study, frozen: FrozenTrial, sampler: str, run_seed: int, num_anchors: int) -> optuna.Trial:
-    """A trial to go on with: what it has been given stays, the rest is sampled as it would have been."""
-    study.sampler = sampler_for(sampler, run_seed, frozen.number, num_anchors)
-    return optuna.Trial(study, frozen._trial_id)
+def draw(trial: optuna.Trial, ranges: Mapping[str, Range]) -> dict[str, float]:
+    """Give a trial its parameters, those that it does not have yet."""
+    return {name: trial.suggest_float(name, limits.low, limits.high, log=limits.log) for name, limits in ranges.items()}
+
+
+def complete(
+    study: optuna.Study,
+    frozen: FrozenTrial,
+    ranges: Mapping[str, Range],
+    sampler: str,
+    run_seed: int,
+    num_anchors: int,
+) -> optuna.Trial:
+    """Give a trial whose asking was cut off the parameters that it would have had.
+
+    All are drawn again, in a copy of the study as it was: one draw follows another, and a sampler that finds half of a
+    trial would keep away from it.
+    """
+    copy = optuna.create_study(direction="maximize")
+    copy.add_trials(study.get_trials()[: frozen.number])
+    values = draw(ask_next(copy, frozen.number, sampler, run_seed, num_anchors), ranges)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = PartialFixedSampler(values, RandomSampler())
+    trial = optuna.Trial(study, frozen._trial_id)
+    draw(trial, ranges)
+    return trial
 
 
 def opened(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:

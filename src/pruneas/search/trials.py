@@ -25,7 +25,7 @@ from pruneas.progress import TrialLine
 from pruneas.search.parameters import Parametrisation
 from pruneas.search.records import PLANNED, SEARCH, Anchor, TrialRecord, trial_path
 from pruneas.search.stopping import Rule
-from pruneas.search.study import ask_next, reopened
+from pruneas.search.study import ask_next, complete, draw
 from pruneas.search.train import CHECKPOINT, Training, TrainingRecord, concerns_all, train
 from pruneas.seeds import derive
 from pruneas.structure.groups import Structure
@@ -114,18 +114,18 @@ class Search:
             trial.set_user_attr(SURPLUS, f"others asked for trial {number} meanwhile")
             study.tell(trial, state=TrialState.FAIL)
             return False
+        draw(trial, self._parametrisation().ranges)  # all, so that the next trial is asked for with this one in sight
         self._describe(trial, done)
         return trial.number == number
 
     def ask_again(self, study: optuna.Study, trial: FrozenTrial, done: Collection[TrialRecord]) -> None:
         """Complete a trial whose asking was cut off, to what it would have been."""
-        self._describe(reopened(study, trial, self.sampler, self.seed, len(self.anchors)), done)
+        ranges = self._parametrisation().ranges
+        self._describe(complete(study, trial, ranges, self.sampler, self.seed, len(self.anchors)), done)
 
     def _describe(self, trial: optuna.Trial, done: Collection[TrialRecord]) -> None:
-        """Draw every parameter now, so that the next trial is asked for with this one in sight, and keep what follows
-        from them as attributes: nobody has to reckon it again, and the dashboard shows it."""
-        for name, limits in self._parametrisation().ranges.items():
-            trial.suggest_float(name, limits.low, limits.high, log=limits.log)
+        """Keep what follows from a trial's parameters as attributes: nobody has to reckon it again, and the dashboard
+        shows it."""
         record = self._untrained(trial)
         trial.set_user_attr("origin", record.origin)
         trial.set_user_attr("FLOPs", record.flops)

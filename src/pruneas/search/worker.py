@@ -347,16 +347,18 @@ class Worker:
         return None, False
 
     def _is_over(self) -> bool:
-        if self._open:
+        if self._open or self._is_half_asked():
             return False
-        attributes = self._attributes()
-        if self._num_missing() > 0 and not is_exhausted(self._done):
-            return False
-        start, size = attributes.get(BATCH, (0, 0))  # somebody may have died before all was asked for
-        return bool(len(self._trials) - self._num_waiting() >= start + size)
+        return self._num_missing() <= 0 or is_exhausted(self._done)
 
-    def _num_waiting(self) -> int:
-        return sum(trial.state == TrialState.WAITING for trial in self._trials)
+    def _is_half_asked(self) -> bool:
+        """Whether somebody is asking for a batch, or has died over it."""
+        start, size = self._attributes().get(BATCH, (0, 0))
+        is_described = self._search.is_described
+        return self._num_asked() < start + size or not all(is_described(trial) for trial in self._open)
+
+    def _num_asked(self) -> int:
+        return sum(trial.state != TrialState.WAITING for trial in self._trials)
 
     def _num_missing(self) -> int:
         """How many trials are still to be asked for, if all that are open will be trained."""
@@ -383,7 +385,7 @@ class Worker:
                 if self._leases.renew([ASKING]):
                     return True  # asleep for so long that another has taken it up
                 self._search.ask_again(self._study, trial, self._before(start))
-            num_asked = len(self._trials) - self._num_waiting()
+            num_asked = self._num_asked()
             if num_asked >= start + size:
                 if (size := self._size_of_batch(num_asked, bool(attributes.get(JOINED)))) <= 0:
                     return bool(half)
@@ -496,6 +498,8 @@ class Worker:
             number = trial.number
             if trial.state.is_finished() and number in self._kept and number not in self._done:
                 self._leases.put(task_of(number), json.dumps(self._kept[number].to_json()))
+        if self._is_half_asked():  # before any of the batch has a result, which whoever asked did not know either
+            self._ask()
 
     def _patiently(self, step: Callable[[], T]) -> T:
         try:
