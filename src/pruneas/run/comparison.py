@@ -27,7 +27,7 @@ from pruneas.run.ledger import Ledger
 from pruneas.run.report import reported, write_report
 from pruneas.run.setting import Setting, check_givens
 from pruneas.run.sweep import is_sweep
-from pruneas.search.propose import GeneratorRecord, file_stem, masked_name
+from pruneas.search.propose import GeneratorRecord, file_stem
 from pruneas.search.records import read_trials
 from pruneas.search.train import Training, TrainingRecord
 from pruneas.seeds import derive
@@ -240,29 +240,14 @@ class Comparison:
         return record
 
     def _take_over_generators(self) -> None:
-        """What the run's generators gave, for the first base, where that is all that the arms need."""
+        """What the run's generators gave, for the first base."""
         run, generation = self.asked.run, self.generations[0]
         if run is None or self.asked.found is None:
             return
         own = str(Budget.parse(self.asked.found.record.budget))
-        for method in self.s.methods:
-            source = run / "generators" / f"{method.name}.json"
-            target = generation.s.folder / "generators"
-            if own not in self.targets or not source.exists() or generation.is_there(method.name, own):
-                continue
-            record = GeneratorRecord.read(source)
-            trains = "training" in method.needs and record.keep is not None
-            if record.asked != generation.asked(method.name) or (trains and not (record.trained or record.weights)):
-                continue  # made before such weights were kept: the method is run again, with the same seed
-            kept = [name for name in (record.weights, record.trained) if name is not None]
-            if not all(source.with_name(name).exists() for name in kept):
-                continue  # somebody has deleted them: the same
-            for name in kept:
-                copy_file(source.with_name(name), target / name)
-            if record.mask is not None:
-                masked = masked_name(method.name, own)
-                copy_file(mask_path(source.with_name(masked_name(method.name, ""))), mask_path(target / masked))
-            generation.save(own, record)
+        if own in self.targets:
+            for method in self.s.methods:
+                generation.take_over(method, run, "", own)
 
     # Rows ------------------------------------------------------------------------------------------------------------
 

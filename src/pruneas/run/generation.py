@@ -10,7 +10,7 @@ from typing import Any
 
 from pruneas.architecture import Architecture
 from pruneas.errors import NetworkError, TrainingError
-from pruneas.files import copy_once, write_json, write_text
+from pruneas.files import copy_file, copy_once, write_json, write_text
 from pruneas.generators import Method
 from pruneas.networks.weights import read_weights
 from pruneas.progress import Observer
@@ -117,19 +117,34 @@ class Generation:
             copy_once(base / name, self.s.folder / "base" / name)
         for method in self.s.methods:
             copy_once(other._failure_path(method.name), self._failure_path(method.name))
-            path = other._path(method.name, target)
-            if not path.exists() or self._path(method.name, "").exists():
-                continue
-            record = GeneratorRecord.read(path)
-            folder = self._path(method.name, "").parent
-            if record.weights is not None:
-                own = record.weights.replace(file_stem(method.name, target), method.name, 1)
-                copy_once(path.parent / record.weights, folder / own)
-                record = replace(record, weights=own)
-            if record.trained is not None:
-                copy_once(path.parent / record.trained, folder / record.trained)
-            copy_once(mask_path(other.masked(method.name, target)), mask_path(self.masked(method.name, "")))
-            self.save("", record)
+            self.take_over(method, other.s.folder, target, "")
+
+    def take_over(self, method: Method, run: Path, theirs: str, target: str) -> None:
+        """Take over what a method gave in another run's folder for a target of its own, as what it gives for `target`.
+
+        Not where this run has that already, and not what is no answer to what is asked here: a record of other options
+        or sources, or one whose weights are gone. The method is run again then, with the same seed.
+        """
+        folder, own = run / "generators", self.s.folder / "generators"
+        path = folder / f"{file_stem(method.name, theirs)}.json"
+        if not path.exists() or self.is_there(method.name, target):
+            return
+        record = GeneratorRecord.read(path)
+        kept = [name for name in (record.weights, record.trained) if name is not None]
+        trains = "training" in method.needs and record.keep is not None  # and some kept no weights, long ago
+        if record.asked != self.asked(method.name) or (trains and not kept):
+            return
+        if not all((folder / name).exists() for name in kept):
+            return
+        if record.weights is not None:
+            name = record.weights.replace(file_stem(method.name, theirs), file_stem(method.name, target), 1)
+            copy_file(folder / record.weights, own / name)
+            record = replace(record, weights=name)
+        if record.trained is not None:
+            copy_file(folder / record.trained, own / record.trained)
+        if record.mask is not None:
+            copy_file(mask_path(folder / masked_name(method.name, theirs)), mask_path(self.masked(method.name, target)))
+        self.save(target, record)
 
     def failures(self) -> dict[str, str]:
         """Why methods were left out."""
