@@ -20,7 +20,7 @@ def test_the_note_has_the_verdict_the_table_and_the_pictures(made_up_run):
     note = study_note(made_up_run, {"History of the search": "/artifacts/1/abc"})
     assert note.startswith("### The found widths are better than uniform scaling")
     assert "| search #17 | 95.12 ± 0.00 | 3 | 1.23 M (49.9 %) | 45.7 k | +4.12 (+2.12, +6.12) |" in note
-    assert "![History of the search](/artifacts/1/abc)" in note
+    assert "![History of the search](/artifacts/1/abc)\n\nEach point is a candidate, trained from scratch." in note
 
 
 def test_names_in_a_note_are_neither_html_nor_markdown(made_up_run):

@@ -19,6 +19,10 @@ from pruneas.report.svg import draw
 
 def study_pictures(run: RunRecords) -> dict[str, str]:
     """SVG files for the study, by title: what the page of the run shows of its result and its search."""
+    return {figure.title: _file(figure) for figure in _figures(run)}
+
+
+def _figures(run: RunRecords) -> list[Figure]:
     shown: list[Figure] = []
     if run.result is not None:
         shown += [run_figures.final_comparison(run, run.result), run_figures.differences(run, run.result)]
@@ -26,7 +30,7 @@ def study_pictures(run: RunRecords) -> dict[str, str]:
         shown.append(run_figures.widths(run))
     if run.trained:
         shown += [run_figures.history(run), *(run_figures.search_cost(run, each) for each in ("flops", "params"))]
-    return {figure.title: _file(figure) for figure in shown if figure.num_marks}
+    return [figure for figure in shown if figure.num_marks]
 
 
 def study_note(run: RunRecords, pictures: Mapping[str, str]) -> str:
@@ -39,7 +43,10 @@ def study_note(run: RunRecords, pictures: Mapping[str, str]) -> str:
         head = ("architecture", "test accuracy, %", "seeds", "FLOPs", "params", "against uniform, points")
         lines = [head, ("---",) * len(head), *map(_cells, run.result.arms)]
         parts.append("\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines))
-    parts += [f"#### {_escaped(title)}\n\n![{_escaped(title)}]({path})" for title, path in pictures.items()]
+    for figure in _figures(run):
+        if figure.title in pictures:
+            title, caption = _escaped(figure.title), _escaped(figure.caption)
+            parts.append(f"#### {title}\n\n![{title}]({pictures[figure.title]})\n\n{caption}")
     return "\n\n".join(parts) + "\n"
 
 
