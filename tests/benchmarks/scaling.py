@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--space", default=SPACE, help="of the real search")
-    parser.add_argument("--trials", type=int, default=8, help="of the real search")
+    parser.add_argument("--trials", type=int, default=24, help="of the real search: the model proposes after eight")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     load = os.getloadavg()[0]

@@ -142,6 +142,7 @@ def made_up_state(record=None, progress=None, **changes):
         "hardware": "2 imaginary cores",
         "versions": {"torch": "0.0"},
         "seconds": 100.0,
+        "failure": None,
         "result": record,
         "progress": progress,
         "accuracies": {},

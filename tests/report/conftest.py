@@ -152,6 +152,7 @@ def made_up_run(made_up):
         hardware=made_up.hardware,
         versions=made_up.versions,
         seconds=65.4,
+        failure=None,
         result=dataclasses.replace(made_up, arms=arms),
         network=NetworkRecord(
             network=made_up.network,

@@ -125,7 +125,7 @@ def test_of_an_unfinished_one_the_terminal_shows_what_is_done_what_is_missing_an
         RowTrainings(key="a-long-method-name (masks) at params=2.5M, fine-tuned", trainings=(("c", "d"), ("e", "f"))),
         RowTrainings(key="l1 at 0.5, ticket", trainings=(("g",), ("h",))),
     )
-    progress = ProgressRecord(asked={}, rows=rows, notes=("a [bracketed] note",), failure=None)
+    progress = ProgressRecord(asked={}, rows=rows, notes=("a [bracketed] note",))
     state = made_up_state(
         None,
         progress,
@@ -147,8 +147,7 @@ def test_of_an_unfinished_one_the_terminal_shows_what_is_done_what_is_missing_an
         "goes on where it was: pruneas compare --budget 0.5",
     ):
         assert told in words, told
-    failed = dataclasses.replace(progress, rows=(), failure="a disk was full")
-    assert "Failed: a disk was full." in printed(so_far(made_up_state(None, failed)))
+    assert "Failed: a disk was full." in printed(so_far(made_up_state(None, progress, failure="a disk was full")))
     assert "0 trainings are done" in printed(so_far(made_up_state(None, None)))
 
 

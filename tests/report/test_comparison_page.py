@@ -19,8 +19,8 @@ def record():
     return dataclasses.replace(whole_comparison(), asked=ASKED)
 
 
-def progress(*rows, asked=ASKED, notes=(), failure=None):
-    return ProgressRecord(asked=asked, rows=tuple(rows), notes=tuple(notes), failure=failure)
+def progress(*rows, asked=ASKED, notes=()):
+    return ProgressRecord(asked=asked, rows=tuple(rows), notes=tuple(notes))
 
 
 def test_figures_carry_as_many_marks_as_there_are_records(record):
@@ -230,7 +230,7 @@ def test_one_that_has_nothing_yet_is_a_report(known):
 
 
 def test_a_failed_one_says_why():
-    state = made_up_state(None, progress(failure="training a base network failed; <diverged>"))
+    state = made_up_state(None, progress(), failure="training a base network failed; <diverged>")
     assert headline(state) == "Failed: training a base network failed; <diverged>."
     assert "goes on where it was" in Page(comparison_page(state)).words
 
@@ -244,9 +244,9 @@ def test_the_result_of_an_earlier_command_is_shown_as_such(record):
 
 
 def test_progress_survives_its_file():
-    given = progress(RowTrainings(key="a", trainings=(("b", "c"), ("d",))), notes=["n"], failure="f")
+    given = progress(RowTrainings(key="a", trainings=(("b", "c"), ("d",))), notes=["n"])
     assert ProgressRecord.from_json(given.to_json()) == given
-    with pytest.raises(ValueError, match="progress: asked, rows, notes, failure: missing"):
+    with pytest.raises(ValueError, match="progress: asked, rows, notes: missing"):
         ProgressRecord.from_json("{}")
 
 

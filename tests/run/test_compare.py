@@ -179,7 +179,7 @@ def test_one_that_failed_has_a_page_that_says_why(tmp_path):
     with pytest.raises(TrainingError, match="the training loss must be finite") as failure:
         given(question, folder)
     state = read_state(folder)
-    assert state.progress.failure == str(failure.value) and state.num_bases == 0
+    assert state.failure == str(failure.value) and state.num_bases == 0
     words = Page((folder / "report.html").read_text(encoding="utf-8")).words
     assert "Failed: training a base network failed" in words and "0 trained" in words
 

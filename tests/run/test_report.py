@@ -16,6 +16,8 @@ from pruneas.cost.count import count
 from pruneas.errors import RunError, TrainingError
 from pruneas.progress import Silent
 from pruneas.report.run_page import run_page
+from pruneas.run.folder import read_json
+from pruneas.run.ledger import Ledger
 from pruneas.run.report import note_study, read_run, reported, write_report
 from pruneas.run.search import search
 from pruneas.search.storage import address, connect
@@ -156,18 +158,21 @@ def test_the_command_says_how_far_a_run_is_that_is_not_finished(finished, tmp_pa
     assert CliRunner().invoke(app, ["report", str(run), "--json"]).exit_code != 0  # there are no values yet
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt, RunError])
-def test_there_is_a_page_from_the_beginning_and_whatever_ends_the_run(finished, tmp_path, end):
+@pytest.mark.parametrize("end, headline", [(KeyboardInterrupt(), "No candidate"), (RunError("Why."), "Why.")])
+def test_there_is_a_page_from_the_beginning_and_whatever_ends_the_run(finished, tmp_path, end, headline):
     run = finished.copied(tmp_path).folder
-    page = run / "report.html"
+    page, facts = run / "report.html", read_json(run / "run.json")
+    ledger = Ledger(run / "run.json", facts, {}, Silent())
     for gone in (page, run / "result.json"):
         gone.unlink()
-    with pytest.raises(end), reported(run, Silent()):
+    with pytest.raises(type(end)), reported(run, ledger, Silent()):
         assert "Not finished" in page.read_text(encoding="utf-8")
         shutil.rmtree(run / "trials")
         raise end
-    assert "No candidate has been trained yet" in page.read_text(encoding="utf-8")
-    with pytest.raises(end), reported(run, Silent()):
+    assert headline in page.read_text(encoding="utf-8")
+    Ledger(run / "run.json", facts, {}, Silent())  # the command is given again
+    assert read_run(run).failure is None
+    with pytest.raises(type(end)), reported(run, ledger, Silent()):
         (run / "network.json").write_text("[]")  # so that no page can be made
         raise end
 
@@ -175,9 +180,10 @@ def test_there_is_a_page_from_the_beginning_and_whatever_ends_the_run(finished, 
 def test_a_search_that_fails_has_a_page(tmp_path):
     space = Space.load(space_file(tmp_path), {"generators.methods": ["l1"], "recipe.learning_rate": 1e30})
     run = tmp_path / "run"
-    with pytest.raises(TrainingError, match="the training loss must be finite"):
+    with pytest.raises(TrainingError, match="the training loss must be finite") as failure:
         search(space, run=run, fresh=False, download=False, command="test", observer=Silent())
-    assert "No candidate has been trained yet" in (run / "report.html").read_text(encoding="utf-8")
+    assert read_run(run).headline == f"Failed: {failure.value}"
+    assert "raining loss must be finite" in Page((run / "report.html").read_text(encoding="utf-8")).words
 
 
 def test_what_an_earlier_version_did_not_keep_is_missed_and_said(finished, tmp_path):

@@ -24,13 +24,12 @@ class RowTrainings:
 class ProgressRecord:
     """What the last command asked for. `rows` are empty until the architectures are known.
 
-    `asked` is as in `ComparisonRecord`. `notes` are what it has told until now, `failure` why it ended, if it failed.
+    `asked` is as in `ComparisonRecord`. `notes` are what it has told until now.
     """
 
     asked: Mapping[str, str]
     rows: tuple[RowTrainings, ...]
     notes: tuple[str, ...]
-    failure: str | None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
@@ -60,6 +59,7 @@ class ComparisonState:
     hardware: str
     versions: Mapping[str, str]
     seconds: float
+    failure: str | None
     result: ComparisonRecord | None
     progress: ProgressRecord | None
     accuracies: Mapping[str, float]
@@ -86,8 +86,8 @@ class ComparisonState:
     @property
     def headline(self) -> str:
         """How far the last command has come, of one that is not finished."""
-        if self.progress is not None and self.progress.failure is not None:
-            return f"Failed: {self.progress.failure.rstrip('.')}."
+        if self.failure is not None:
+            return f"Failed: {self.failure.rstrip('.')}."
         num = len(self.accuracies)  # of how many, is not known before the architectures are
         told = f"{num} training{' is' if num == 1 else 's are'} done"
         if asked := self.asked_trainings:

@@ -71,6 +71,7 @@ class RunRecords:
     hardware: str
     versions: Mapping[str, str]
     seconds: float
+    failure: str | None
     result: ResultRecord | None
     network: NetworkRecord | None
     latency: LatencyRecord | None
@@ -108,7 +109,9 @@ class RunRecords:
 
     @property
     def headline(self) -> str:
-        """How far a run has come that is not finished."""
+        """How far a run has come that is not finished, or what it failed with."""
+        if self.failure is not None:
+            return f"Failed: {self.failure.rstrip('.')}."
         if not self.trials:
             return "Not finished: no candidate has been trained yet."
         if not self.trained:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pruneas.architecture import Architecture, Budget
 from pruneas.compare.arms import ARMS, PASSES, Arm, Arms, Candidate, Starts, default_cap, starts
 from pruneas.compare.trainings import Trainings
-from pruneas.errors import PruneasError, RunError, TrainingError
+from pruneas.errors import RunError, TrainingError
 from pruneas.files import copy_file, write_json, write_text
 from pruneas.generators import METHODS, Method, find_methods
 from pruneas.networks import provider
@@ -109,12 +109,8 @@ class Comparison:
 
     def go(self) -> ComparisonRecord:
         self._keep_progress()
-        with reported(self.s.folder, self.observer):
-            try:
-                record = self._go()
-            except PruneasError as error:
-                self._keep_progress(failure=str(error))
-                raise
+        with reported(self.s.folder, self.ledger, self.observer):
+            record = self._go()
         if self.asked.run is not None and self.s.folder.resolve() == (self.asked.run / COMPARED).resolve():
             try:
                 write_report(self.asked.run)  # with a link to this one
@@ -474,11 +470,9 @@ class Comparison:
             self.observer.note(text)
             self._keep_progress()
 
-    def _keep_progress(self, failure: str | None = None) -> None:
+    def _keep_progress(self) -> None:
         """What a report says of a comparison that is not finished."""
-        progress = ProgressRecord(
-            asked=self.asked.to_json(), rows=self._asked, notes=tuple(self.notes), failure=failure
-        )
+        progress = ProgressRecord(asked=self.asked.to_json(), rows=self._asked, notes=tuple(self.notes))
         write_text(self.s.folder / PROGRESS, progress.to_json() + "\n")
 
 

@@ -34,6 +34,7 @@ def read_state(folder: Path) -> ComparisonState:
         hardware=str(facts["hardware"]),
         versions=facts["versions"],
         seconds=float(facts["seconds"]),
+        failure=facts.get("failure"),
         result=load_comparison(folder).record if (folder / COMPARISON).exists() else None,
         progress=made(_progress, progress, "comparison") if progress.exists() else None,
         accuracies={

@@ -17,7 +17,8 @@ SAVE_EVERY = 5.0
 
 
 class Ledger:
-    """Counts images and seconds; keeps the seconds, and facts about the run, in `run.json`.
+    """Counts images and seconds; keeps the seconds, and facts about the run, in `run.json`, and what ended it if it
+    failed.
 
     Work is counted in images, each time one is trained on. What stages have left is reckoned when the session begins
     and replaced by the exact amount when each stage does.
@@ -67,9 +68,10 @@ class Ledger:
         self._left[self._stage] = max(0.0, self._left.get(self._stage, 0.0) - images)
         self._observer.work(self._done, self._done + self.images_left)
 
-    def save(self) -> None:
+    def save(self, *, failure: str | None = None) -> None:
         self._saved = self._clock()
-        write_json(self._path, {**self._facts, "seconds": self.seconds})
+        ended = {} if failure is None else {"failure": failure}
+        write_json(self._path, {**self._facts, "seconds": self.seconds, **ended})
 
 
 def _seconds(path: Path) -> float:

@@ -20,6 +20,7 @@ from pruneas.report.run import CurveRecord, ProposalRecord, RunRecords, trial_na
 from pruneas.report.run_page import run_page
 from pruneas.run.comparison_state import is_comparison, read_state
 from pruneas.run.folder import COMPARED, LATENCY, NETWORK, REPORT, RESULT, SPACE, made, read_json
+from pruneas.run.ledger import Ledger
 from pruneas.run.result import load
 from pruneas.run.sweep import is_sweep, load_sweep
 from pruneas.search.importance import importances
@@ -52,9 +53,10 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def reported(folder: Path, observer: Observer) -> Iterator[None]:
+def reported(folder: Path, ledger: Ledger, observer: Observer) -> Iterator[None]:
     """Write the page of a run or a comparison before the work in the block and after it, so that there is one however
-    the work ends. Only after work that went well may a page that cannot be written be an error."""
+    the work ends, and says why it failed. Only after work that went well may a page that cannot be written be an error.
+    """
 
     def attempt() -> None:
         try:
@@ -65,7 +67,10 @@ def reported(folder: Path, observer: Observer) -> Iterator[None]:
     attempt()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, PruneasError):
+            with contextlib.suppress(OSError):  # of a full disk, which is what the error may be about
+                ledger.save(failure=str(error))
         attempt()
         raise
     write_report(folder)
@@ -131,6 +136,7 @@ def read_run(folder: Path) -> RunRecords:
         hardware=str(facts["hardware"]),
         versions=facts["versions"],
         seconds=float(facts["seconds"]),
+        failure=facts.get("failure"),
         result=result,
         network=made(_network, folder / NETWORK) if (folder / NETWORK).exists() else None,
         latency=made(_latency, folder / LATENCY) if result is not None and (folder / LATENCY).exists() else None,

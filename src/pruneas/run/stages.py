@@ -71,7 +71,7 @@ class Run:
         write_text(setting.folder / NETWORK, network_record(setting).to_json() + "\n")
 
     def go(self) -> SearchResult:
-        with reported(self.s.folder, self.observer):
+        with reported(self.s.folder, self.ledger, self.observer):
             with self.s.pool() as pool:
                 self._estimate(pool)
                 self.generation.run(pool, self.ledger)
