@@ -158,7 +158,9 @@ def test_the_command_says_how_far_a_run_is_that_is_not_finished(finished, tmp_pa
     assert CliRunner().invoke(app, ["report", str(run), "--json"]).exit_code != 0  # there are no values yet
 
 
-@pytest.mark.parametrize("end, headline", [(KeyboardInterrupt(), "No candidate"), (RunError("Why."), "Why.")])
+@pytest.mark.parametrize(
+    "end, headline", [(KeyboardInterrupt(), "No candidate has been trained yet"), (RunError("Why."), "Why.")]
+)
 def test_there_is_a_page_from_the_beginning_and_whatever_ends_the_run(finished, tmp_path, end, headline):
     run = finished.copied(tmp_path).folder
     page, facts = run / "report.html", read_json(run / "run.json")
@@ -183,7 +185,7 @@ def test_a_search_that_fails_has_a_page(tmp_path):
     with pytest.raises(TrainingError, match="the training loss must be finite") as failure:
         search(space, run=run, fresh=False, download=False, command="test", observer=Silent())
     assert read_run(run).headline == f"Failed: {failure.value}"
-    assert "raining loss must be finite" in Page((run / "report.html").read_text(encoding="utf-8")).words
+    assert "The training loss must be finite" in Page((run / "report.html").read_text(encoding="utf-8")).words
 
 
 def test_what_an_earlier_version_did_not_keep_is_missed_and_said(finished, tmp_path):
